@@ -1,0 +1,2 @@
+//! The survivor (skeleton).
+pub mod protocol;

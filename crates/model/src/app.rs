@@ -1,0 +1,154 @@
+//! What an app is, once every default is filled in.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::AppName,
+    restart::RestartPolicy,
+    size::{ByteSize, Span},
+    stop::StopPolicy,
+};
+
+/// What the daemon keeps running: complete, so that it means the same on every reading.
+///
+/// Made by [`crate::file::resolve`] from what a user wrote; carried by the API; kept in the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppSpec {
+    /// Unique name.
+    pub name: AppName,
+    /// Group of apps; `default` unless said otherwise. Selectors may name it.
+    pub namespace: String,
+    /// Program and arguments. The program is a path, or a name that is looked up in the app's own `PATH`.
+    pub command: Vec<String>,
+    /// Working directory, absolute.
+    pub cwd: PathBuf,
+    /// How many copies.
+    pub instances: u32,
+    /// What the user wrote in `env` and `env_file`: part of the identity of the spec.
+    pub env: BTreeMap<String, String>,
+    /// The caller's environment at the time (without what belongs to a terminal session): lower priority than
+    /// `env`, and a change in it alone is not a change of the app.
+    pub inherited_env: BTreeMap<String, String>,
+    /// Name of the variable that tells an instance its index (`NODE_APP_INSTANCE` too is always set).
+    pub instance_var: String,
+    /// Apps that must have reached a condition first.
+    pub depends_on: BTreeMap<AppName, Condition>,
+    /// Restart policy.
+    pub restart: RestartPolicy,
+    /// Stop policy.
+    pub stop: StopPolicy,
+    /// Readiness check; without one an instance is healthy once it has been up for `restart.min_uptime`.
+    pub readiness: Option<Probe>,
+    /// User to run as: a name or a number; the daemon's own unless given.
+    pub user: Option<String>,
+    /// Group to run as: a name or a number; the user's own unless given.
+    pub group: Option<String>,
+    /// File mode creation mask, such as `0o022`.
+    pub umask: Option<u32>,
+    /// Resource limits by name: `nofile`, `nproc`, `core`, `as`, `cpu`, `data`, `fsize`, `memlock`, `stack`.
+    pub rlimits: BTreeMap<String, Rlimit>,
+    /// Whether the program may gain privileges through setuid files.
+    pub no_new_privs: bool,
+    /// Whether it starts when the daemon starts and when it is added.
+    pub autostart: bool,
+    /// Where its output goes.
+    pub logs: LogSpec,
+}
+
+impl AppSpec {
+    /// Whether `other` would run differently: everything but the inherited environment counts.
+    pub fn differs_from(&self, other: &Self) -> bool {
+        let strip = |spec: &Self| Self { inherited_env: BTreeMap::new(), ..spec.clone() };
+        strip(self) != strip(other)
+    }
+}
+
+/// What an app may wait for in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// Every instance has been started.
+    Started,
+    /// Every instance is healthy.
+    Healthy,
+    /// Every instance has ended with success.
+    #[serde(alias = "completed_successfully")]
+    Completed,
+}
+
+/// How readiness is found out. Names and defaults of the fields follow Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What is tried.
+    pub check: Check,
+    /// Time between tries.
+    pub period: Span,
+    /// Time one try may take.
+    pub timeout: Span,
+    /// Wait before the first try.
+    pub initial_delay: Span,
+    /// Failures in a row that make a ready instance unready.
+    pub failure_threshold: u32,
+    /// Successes in a row that make it ready.
+    pub success_threshold: u32,
+}
+
+/// One way to ask an instance whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// `GET` answers with a status from 200 to 399.
+    Http {
+        /// Host or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Path with query.
+        path: String,
+    },
+    /// The port accepts a connection.
+    Tcp {
+        /// Host or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// The command ends with code 0.
+    Exec {
+        /// Program and arguments, run in the app's directory.
+        command: Vec<String>,
+    },
+}
+
+/// A soft and a hard limit; `None` is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// What holds now.
+    pub soft: Option<u64>,
+    /// What the program may raise it to.
+    pub hard: Option<u64>,
+}
+
+/// Where output goes and how much of it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSpec {
+    /// File for standard output; absent: `logs/NAME-INDEX.out.log` under the home. One file for all instances if
+    /// given (their lines are whole, their order is the order of arrival).
+    pub out: Option<PathBuf>,
+    /// File for standard error; absent: `logs/NAME-INDEX.err.log`.
+    pub err: Option<PathBuf>,
+    /// A file is rotated when it has grown to this size.
+    pub max_size: ByteSize,
+    /// How many rotated files are kept beside the current one.
+    pub keep: u32,
+    /// Whether nothing is stored at all.
+    pub disabled: bool,
+}
+
+impl Default for LogSpec {
+    fn default() -> Self {
+        Self { out: None, err: None, max_size: ByteSize::from_mib(10), keep: 10, disabled: false }
+    }
+}

@@ -1,0 +1,1 @@
+//! Whole-binary tests live in `tests/`; this crate exports nothing.
