@@ -1,0 +1,324 @@
+//! Bodies of requests and answers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use upkeep_model::{
+    app::AppSpec,
+    exit::Exit,
+    id::AppName,
+    state::{Actual, Desired},
+};
+
+/// Seconds since 1970, to the millisecond.
+pub type UnixTime = f64;
+
+/// Answer of `GET /v1/apps`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppList {
+    /// By name.
+    pub apps: Vec<AppView>,
+}
+
+/// An app and its instances.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppView {
+    /// Its name.
+    pub name: AppName,
+    /// Its group.
+    pub namespace: String,
+    /// Whether any instance is wanted.
+    pub desired: Desired,
+    /// Store revision of its specification: changes with every change of it.
+    pub revision: u64,
+    /// By index.
+    pub instances: Vec<InstanceView>,
+    /// The whole specification; only where one app is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Box<AppSpec>>,
+    /// Log accounting; only where one app is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<LogSource>,
+}
+
+/// One running copy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// A number that no other instance on this machine has: a selector.
+    pub id: u32,
+    /// Which copy of the app.
+    pub index: u32,
+    /// What it is doing.
+    pub actual: Actual,
+    /// What is wanted of it.
+    pub desired: Desired,
+    /// Whether it is healthy.
+    pub ready: bool,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Starts after exits and by order, since a person last started it.
+    pub restarts: u32,
+    /// Of those, exits in a row before `min_uptime`.
+    pub unstable: u32,
+    /// Since its process was started.
+    pub uptime_ms: Option<u64>,
+    /// When its state last changed.
+    pub changed_at: UnixTime,
+    /// Share of one core since the last look, in percent.
+    pub cpu_percent: Option<f64>,
+    /// Resident memory of its main process, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// How its last process ended.
+    pub last_exit: Option<Exit>,
+    /// Why it is in this state.
+    pub why: String,
+    /// While backing off: when the next start is due, from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_start_in_ms: Option<u64>,
+}
+
+/// Accounting of one log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSource {
+    /// Path of the current file.
+    pub path: String,
+    /// `out` or `err`.
+    pub stream: Stream,
+    /// Which copy of the app; absent where all share the file.
+    pub index: Option<u32>,
+    /// Bytes in the current and the rotated files.
+    pub bytes: u64,
+    /// Number of rotated files.
+    pub rotated: u32,
+    /// Lines that rotation has deleted so far.
+    pub dropped_lines: u64,
+    /// Bytes that rotation has deleted so far.
+    pub dropped_bytes: u64,
+    /// Bytes that could not be written (full disk, read-only file) and are lost.
+    pub lost_bytes: u64,
+    /// Lines among them.
+    pub lost_lines: u64,
+    /// Why the file cannot be written just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// Body of `POST /v1/apps`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Apply {
+    /// What is wanted, complete.
+    pub apps: Vec<AppSpec>,
+    /// Restart apps that run already, even if their specification is the same.
+    #[serde(default)]
+    pub restart_unchanged: bool,
+    /// What every action takes.
+    #[serde(flatten)]
+    pub options: ActionOptions,
+}
+
+/// What every action takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionOptions {
+    /// Kept in the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// How long to wait for the instances to come to rest; 0: do not wait; absent: 120,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+}
+
+/// Body of `POST /v1/selections/…`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Names, `NAME:INDEX`, ids, globs or `all`.
+    pub selectors: Vec<String>,
+    /// What every action takes.
+    #[serde(flatten)]
+    pub options: ActionOptions,
+}
+
+/// Answer of every action.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActionResult {
+    /// What was (or with `dry_run`: would be) done, by app.
+    pub changes: Vec<Change>,
+    /// The apps afterwards; those that were deleted are not here.
+    pub apps: Vec<AppView>,
+    /// The event that tells of it; absent for `dry_run`.
+    pub event: Option<u64>,
+    /// Whether everything came to rest in time.
+    pub settled: bool,
+}
+
+/// What an action does to one app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The app.
+    pub app: AppName,
+    /// Which instances; empty: all.
+    pub instances: Vec<u32>,
+    /// What.
+    pub what: What,
+}
+
+/// Kinds of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// New in the list, and started if it starts by itself.
+    Created,
+    /// Its specification changed; what ran was restarted.
+    Updated,
+    /// Nothing to do.
+    Unchanged,
+    /// Started.
+    Started,
+    /// Stopped.
+    Stopped,
+    /// Restarted.
+    Restarted,
+    /// Stopped and forgotten.
+    Deleted,
+}
+
+/// Answer of `GET /v1/daemon`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DaemonView {
+    /// Version of the daemon.
+    pub version: String,
+    /// Process of the daemon.
+    pub daemon_pid: u32,
+    /// Process of the keeper.
+    pub keeper_pid: u32,
+    /// Version of the keeper.
+    pub keeper_version: String,
+    /// Version of the protocol between them.
+    pub keeper_protocol: u16,
+    /// When this daemon started.
+    pub started_at: UnixTime,
+    /// State directory.
+    pub home: String,
+    /// How process trees are tracked: which level of cgroups is in force.
+    pub tracking: String,
+    /// Number of apps.
+    pub apps: usize,
+    /// What came of the last upgrade that was tried since the keeper started, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade_trouble: Option<String>,
+}
+
+/// One line of the event log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts up.
+    pub id: u64,
+    /// When.
+    pub at: UnixTime,
+    /// Who: `uid 1000 (alice)`, `upkeep`.
+    pub who: String,
+    /// What: `start`, `stop`, `restart`, `delete`, `apply`, `exited`, `state`, …
+    pub what: String,
+    /// The app, or `shop:0` for one instance; empty for the machine.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub target: String,
+    /// Why: the reason that was given, or the verdict's.
+    pub why: String,
+    /// What came of it.
+    pub result: String,
+    /// More, by kind: `exit`, `pid`, `uptime_ms`, `max_rss_bytes`, `user_ms`, `system_ms`, …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, serde_json::Value>,
+}
+
+/// Answer of `GET /v1/events`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventList {
+    /// Oldest first.
+    pub events: Vec<Event>,
+}
+
+/// Query of `GET /v1/events`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventQuery {
+    /// Only events with higher ids.
+    pub after: Option<u64>,
+    /// How many, the newest; 100 unless said otherwise.
+    pub limit: Option<usize>,
+    /// Only those of this app or instance.
+    pub app: Option<String>,
+    /// Go on with what happens from now.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// Which output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// Query of `GET /v1/logs`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogQuery {
+    /// Selectors, separated by commas; empty: all.
+    #[serde(default)]
+    pub apps: String,
+    /// How many of the newest lines, over all sources; absent with `since`: all.
+    pub lines: Option<usize>,
+    /// Only this stream.
+    pub stream: Option<Stream>,
+    /// Only lines that arrived at or after this time.
+    pub since: Option<UnixTime>,
+    /// Only lines that match this regular expression.
+    pub grep: Option<String>,
+    /// Go on with what is written from now.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// One line of output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// The app.
+    pub app: AppName,
+    /// The instance; absent where all share a file.
+    pub index: Option<u32>,
+    /// Which output.
+    pub stream: Stream,
+    /// When it arrived, as exactly as the log's index tells: the batch it came with.
+    pub at: UnixTime,
+    /// Its text, without the newline; bytes that are not UTF-8 are replaced.
+    pub line: String,
+    /// Whether it is the start of a line that is longer than 1 MiB, or has not ended yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+    /// Instead of a line: what a reader must know (lines dropped by rotation, bytes lost).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub notice: bool,
+}
+
+/// Body of `POST /v1/daemon/upgrade`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgrade {
+    /// The program; absent: the path that the keeper was started from.
+    pub program: Option<String>,
+    /// Replace the keeper's program as well, in place.
+    #[serde(default)]
+    pub keeper: bool,
+    /// Kept in the event.
+    pub reason: Option<String>,
+}
+
+/// An answer that only says that it was understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// What happens now.
+    pub message: String,
+}

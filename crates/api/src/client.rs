@@ -1,0 +1,191 @@
+//! The client: one HTTP/1.1 connection over the daemon's unix socket.
+
+use std::{
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, body::Incoming};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+use crate::error::ErrorBody;
+
+/// Why a call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers.
+    #[error("no daemon answers at `{}`", socket.display())]
+    Unreachable {
+        /// The socket.
+        socket: PathBuf,
+        /// The kernel's words.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The daemon said no.
+    #[error("{}", .0.message)]
+    Refused(ErrorBody),
+    /// The connection or the answer broke.
+    #[error("the daemon's answer to `{call}` broke off: {why}")]
+    Broken {
+        /// Method and path.
+        call: String,
+        /// What happened.
+        why: String,
+    },
+}
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub struct Client {
+    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    connection: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// Longest path that fits into `sun_path`.
+const SUN_PATH_MAX: usize = 107;
+
+/// Connects to a socket whose path may be longer than the kernel's limit: then by way of its directory's descriptor.
+async fn connect(path: &Path) -> std::io::Result<UnixStream> {
+    if path.as_os_str().len() <= SUN_PATH_MAX {
+        return UnixStream::connect(path).await;
+    }
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    };
+    let handle = std::fs::File::open(directory)?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd())).join(name);
+    UnixStream::connect(short).await
+}
+
+impl Client {
+    /// Connects, within two seconds.
+    pub async fn connect(socket: &Path) -> Result<Self, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { socket: socket.to_owned(), source };
+        let stream = tokio::time::timeout(Duration::from_secs(2), connect(socket))
+            .await
+            .map_err(|_| unreachable(std::io::ErrorKind::TimedOut.into()))?
+            .map_err(unreachable)?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unreachable(std::io::Error::other(error)))?;
+        #[expect(clippy::disallowed_methods, reason = "the driver of one connection, aborted with its client")]
+        let connection = tokio::spawn(async move {
+            // Its errors reach the caller through the request that they break.
+            let _ = connection.await;
+        });
+        Ok(Self { sender, connection })
+    }
+
+    /// Sends one call and reads its answer.
+    pub async fn call<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<T, ClientError> {
+        let response = self.send(method, path, body, "application/json").await?;
+        let broken = |why: String| ClientError::Broken { call: format!("{method} {path}"), why };
+        let bytes = response.into_body().collect().await.map_err(|error| broken(error.to_string()))?.to_bytes();
+        serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))
+    }
+
+    /// `GET`s something.
+    pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientError> {
+        self.call(method_get(), path, None::<&()>).await
+    }
+
+    /// `GET`s a stream of JSON lines (or of server-sent events, whose `data:` lines are returned).
+    pub async fn lines(&mut self, path: &str, follow: bool) -> Result<Lines, ClientError> {
+        let accept = if follow { "text/event-stream" } else { "application/x-ndjson" };
+        let response = self.send(method_get(), path, None::<&()>, accept).await?;
+        Ok(Lines { body: response.into_body(), buffer: Vec::new(), start: 0, call: format!("GET {path}"), follow })
+    }
+
+    async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+        accept: &str,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let broken = |why: String| ClientError::Broken { call: format!("{method} {path}"), why };
+        let bytes = match body {
+            Some(body) => serde_json::to_vec(body).map_err(|error| broken(error.to_string()))?,
+            None => Vec::new(),
+        };
+        let mut request = Request::builder().method(method).uri(path).header("host", "upkeep").header("accept", accept);
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let request = request.body(Full::new(Bytes::from(bytes))).map_err(|error| broken(error.to_string()))?;
+        self.sender.ready().await.map_err(|error| broken(error.to_string()))?;
+        let response = self.sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let bytes = response.into_body().collect().await.map_err(|error| broken(error.to_string()))?.to_bytes();
+        Err(match serde_json::from_slice::<ErrorBody>(&bytes) {
+            Ok(body) => ClientError::Refused(body),
+            Err(_) => broken(format!("status {status} without a readable reason")),
+        })
+    }
+}
+
+const fn method_get() -> &'static str {
+    "GET"
+}
+
+/// Lines of a streaming answer.
+#[derive(Debug)]
+pub struct Lines {
+    body: Incoming,
+    buffer: Vec<u8>,
+    start: usize,
+    call: String,
+    follow: bool,
+}
+
+impl Lines {
+    /// The next item; `None` at the end.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
+        loop {
+            while let Some(end) = self.buffer[self.start..].iter().position(|byte| *byte == b'\n') {
+                let line = &self.buffer[self.start..self.start + end];
+                let json = if self.follow { line.strip_prefix(b"data:").unwrap_or(b"") } else { line };
+                let item = (!json.trim_ascii().is_empty()).then(|| serde_json::from_slice(json));
+                self.start += end + 1;
+                if let Some(item) = item {
+                    return item
+                        .map(Some)
+                        .map_err(|error| ClientError::Broken { call: self.call.clone(), why: error.to_string() });
+                }
+            }
+            self.buffer.drain(..self.start);
+            self.start = 0;
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.buffer.extend_from_slice(data);
+                    }
+                }
+                Some(Err(error)) => {
+                    return Err(ClientError::Broken { call: self.call.clone(), why: error.to_string() });
+                }
+            }
+        }
+    }
+}
