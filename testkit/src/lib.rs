@@ -1,1 +1,28 @@
-//! placeholder
+//! What tests and benches share: a private home for a real `upkeep`, waiting on levels, processes, numbered lines.
+//!
+//! - [`Home`]: a temporary `UPKEEP_HOME`, verbs run in it, and nothing left behind when it goes.
+//! - [`wait_until`]: the one way to wait. It looks at a level again and again, and says the last thing it saw when
+//!   time is up. Nobody sleeps for "long enough".
+//! - [`Numbered`], [`stamps`], [`tally`]: what `upkeep-child` (see `src/bin/child.rs`) wrote, and whether it all
+//!   arrived.
+//! - [`process`]: what `/proc` says of processes.
+//!
+//! Start reading at [`Home::new`]; a test is usually:
+//!
+//! ```no_run
+//! # use upkeep_testkit::Home;
+//! let home = Home::new();
+//! home.ok(["start", "--name", "web", "--", "sleep", "1000"]);
+//! let list = home.json(["ls"]);
+//! assert_eq!(list["apps"][0]["instances"][0]["actual"], "running");
+//! ```
+
+mod home;
+mod lines;
+pub mod process;
+mod wait;
+
+pub use home::{Following, Home, Output, binary};
+pub use lines::{Numbered, Stamp, stamps, tally};
+pub use process::{Signal, alive, kill};
+pub use wait::{try_wait_until, wait_until};
