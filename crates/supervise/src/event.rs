@@ -9,36 +9,74 @@ pub enum Event {
     Ordered(Order),
     /// Everything in `depends_on` has reached its condition.
     DependenciesMet,
-    /// A dependency can no longer reach its condition; the text names it.
-    DependencyFailed { why: String },
+    /// A dependency can no longer reach its condition.
+    DependencyFailed {
+        /// Which one, and why.
+        why: String,
+    },
     /// The keeper started it.
-    Spawned { pid: u32 },
+    Spawned {
+        /// Its process.
+        pid: u32,
+    },
     /// The keeper could not start it.
-    SpawnFailed { why: String },
+    SpawnFailed {
+        /// What the kernel or the keeper said.
+        why: String,
+    },
     /// Its process ended.
-    Exited { pid: u32, exit: Exit, uptime_ms: u64, leftovers: bool },
+    Exited {
+        /// The process.
+        pid: u32,
+        /// How.
+        exit: Exit,
+        /// How long it had been up.
+        uptime_ms: u64,
+        /// Whether processes of its tree are still alive.
+        leftovers: bool,
+    },
     /// A timer that [`crate::effect::Effect::StartTimer`] started has run out.
-    TimerFired { timer: Timer, epoch: u64 },
+    TimerFired {
+        /// Which timer.
+        timer: Timer,
+        /// The epoch it was started with.
+        epoch: u64,
+    },
     /// Its readiness check succeeded often enough.
     BecameReady,
     /// Its readiness check failed often enough.
-    BecameUnready { why: String },
+    BecameUnready {
+        /// What the check said.
+        why: String,
+    },
     /// A new daemon found its process alive in the keeper's table. `stray`: a killed keeper's child.
-    Found { pid: u32, uptime_ms: u64, stray: bool },
-    /// A new daemon found no process for it in the keeper's table, and no exit record either.
+    Found {
+        /// The process.
+        pid: u32,
+        /// How long it has been up.
+        uptime_ms: u64,
+        /// Whether an earlier keeper, killed since, was its parent.
+        stray: bool,
+    },
+    /// A new daemon found no process for it in the keeper's table, and no exit record of its last process either.
     NotFound,
 }
 
-/// Orders.
+/// Orders. Who gave them is the daemon's affair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// It shall run; one that runs is left alone.
     Start,
+    /// It shall not run.
     Stop,
+    /// It shall run in a new process.
     Restart,
 }
 
 /// Timers of an instance. At most one of each kind runs; starting it again replaces it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Timer {
     /// The pause before the next start is over.
