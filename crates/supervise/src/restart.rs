@@ -90,7 +90,7 @@ pub fn verdict(policy: &RestartPolicy, now_ms: u64, history: History<'_>, end: E
     if let Some((rule, starts)) = within
         && starts >= limit(rule)
     {
-        return close(Next::GiveUp, format!("{what}; gave up after {starts} starts within {}", rule.within));
+        return close(Next::GiveUp, format!("{what}; gave up after {} within {}", words::count(starts, "start"), rule.within));
     }
     if let Some(rule) = policy.give_up.unstable
         && unstable >= rule.max_restarts
@@ -98,7 +98,7 @@ pub fn verdict(policy: &RestartPolicy, now_ms: u64, history: History<'_>, end: E
         let Unstable { min_uptime, .. } = rule;
         return close(
             Next::GiveUp,
-            format!("{what}; gave up after {unstable} exits that each came within {min_uptime} of the start"),
+            format!("{what}; gave up after {unstable} exits within {min_uptime} of their start each"),
         );
     }
     let (pause, pause_ms) = pause(policy.backoff, history.pause_ms, end);

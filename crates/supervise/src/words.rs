@@ -17,9 +17,18 @@ pub fn about(millis: u64) -> String {
     Span::from_millis(millis / step * step).to_string()
 }
 
-/// `exit code 3 after 12s`.
+/// `exit code 3 after 12s`, `killed by SIGSEGV (core dumped) after 3s`.
 pub fn ended(exit: Exit, uptime_ms: u64) -> String {
-    format!("{exit} after {}", about(uptime_ms))
+    let uptime = about(uptime_ms);
+    match exit {
+        Exit::Code(_) | Exit::Unknown => format!("{exit} after {uptime}"),
+        Exit::Signal { .. } => format!("killed by {exit} after {uptime}"),
+    }
+}
+
+/// `1 start`, `3 starts`.
+pub fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
 #[cfg(test)]

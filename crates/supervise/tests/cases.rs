@@ -162,7 +162,9 @@ impl Stage {
         let effects = match words.as_slice() {
             ["policy", words @ ..] => {
                 self.policy = default_policy();
-                words.iter().for_each(|word| set_policy(&mut self.policy, word));
+                for word in words {
+                    set_policy(&mut self.policy, word);
+                }
                 return String::new();
             }
             ["daemon", "restarts"] => {

@@ -292,7 +292,7 @@ impl Instance {
         }
         match (was, self.desired) {
             (Actual::Killing, Desired::Down) => {
-                self.settle_stopped(turn, &format!("stopped: {what}, because it did not end by itself{note}"));
+                self.settle_stopped(turn, &format!("stopped: {what}; it had not ended by itself{note}"));
             }
             (_, Desired::Down) => self.settle_stopped(turn, &format!("stopped: {what}{note}")),
             (Actual::Stopping | Actual::Killing, Desired::Up) => self.start_after_stop(turn, &format!("{what}{note}")),
