@@ -25,4 +25,4 @@ mod wait;
 pub use home::{Following, Home, Output, binary};
 pub use lines::{Numbered, Stamp, stamps, tally};
 pub use process::{Signal, alive, kill};
-pub use wait::{try_wait_until, wait_until};
+pub use wait::{pass, try_wait_until, wait_until};

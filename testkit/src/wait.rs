@@ -44,6 +44,12 @@ pub fn try_wait_until<T>(
     }
 }
 
+/// Lets time pass: for the window of a measurement ("idle for 30 s"), never to wait for something to happen.
+pub fn pass(window: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "the window itself is what is wanted")]
+    std::thread::sleep(window);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

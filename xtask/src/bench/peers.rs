@@ -1,0 +1,168 @@
+//! Who is measured, and how each is set up.
+//!
+//! Every one runs as its manual says, with its log files unlimited in size (rotation would drop lines that we want to
+//! count), restarts without a pause, and nothing else changed.
+
+mod pm2;
+mod runit;
+mod s6;
+mod supervisord;
+mod upkeep;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, ensure};
+
+use super::lab::{App, Lab};
+use crate::shell;
+
+/// A supervisor that can be had on this machine.
+pub(crate) trait Peer {
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// How it is set up, in a line.
+    fn configured(&self) -> &'static str;
+    /// Gets it if it is not there, and gives back its version.
+    fn install(&mut self) -> anyhow::Result<String>;
+    /// Starts it in the lab, with nothing to manage.
+    fn open<'lab>(&self, lab: &'lab Lab) -> anyhow::Result<Box<dyn Session + 'lab>>;
+}
+
+/// A supervisor that runs. The lab ends it.
+pub(crate) trait Session {
+    /// Writes the files that describe the applications. Not timed.
+    fn prepare(&mut self, apps: &[App]) -> anyhow::Result<()>;
+    /// What a user then types. Timed; need not wait for the applications.
+    fn start(&mut self) -> anyhow::Result<()>;
+    /// The command that lists all instances.
+    fn list(&self) -> Command;
+    /// Where the standard output of an instance is, oldest file first.
+    fn logs(&self, app: &str, index: u32) -> Vec<PathBuf>;
+    /// The process whose death is looked at: the one that decides.
+    fn daemon(&self) -> anyhow::Result<i32>;
+    /// What a user does so that the present state can be recovered, before anything bad happens.
+    fn remember(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+    /// What a user, or init, does after the death of the daemon.
+    fn recover(&mut self) -> anyhow::Result<()>;
+}
+
+/// All of them, ours first.
+pub(crate) fn all() -> Vec<Box<dyn Peer>> {
+    vec![
+        Box::<upkeep::Upkeep>::default(),
+        Box::<pm2::Pm2>::default(),
+        Box::<supervisord::Supervisord>::default(),
+        Box::<s6::S6>::default(),
+        Box::<runit::Runit>::default(),
+    ]
+}
+
+/// Where peers are put: in the repository, not in git.
+fn peers_dir() -> anyhow::Result<PathBuf> {
+    let dir = shell::root().join(".peers");
+    fs::create_dir_all(&dir).with_context(|| format!("failed to make {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// A file that can be run.
+fn script(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| format!("failed to write {}", path.display()))?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
+}
+
+/// Words for a shell. Ours have no quotes in them.
+fn shell_words(words: &[String]) -> String {
+    words
+        .iter()
+        .map(|word| format!("'{word}'"))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Directories of programs from Debian packages: `PATH`, or where they were unpacked.
+#[derive(Clone, Debug, Default)]
+struct Debian {
+    root: Option<PathBuf>,
+}
+
+impl Debian {
+    /// Packages of which the first holds `program`: as they are, else installed by root, else unpacked privately.
+    fn get(program: &str, packages: &[&str]) -> anyhow::Result<Self> {
+        if found(program) {
+            return Ok(Self::default());
+        }
+        let root = peers_dir()?.join(packages[0]);
+        if root.join("usr/bin").join(program).is_file() {
+            return Ok(Self { root: Some(root) });
+        }
+        if rustix::process::geteuid().is_root() {
+            let install = || {
+                let mut command = Command::new("apt-get");
+                command.args(["install", "-y", "--no-install-recommends", packages[0]]);
+                command.env("DEBIAN_FRONTEND", "noninteractive");
+                shell::read(&mut command)
+            };
+            if install().is_err() {
+                shell::read(Command::new("apt-get").arg("update"))?;
+                install()?;
+            }
+            ensure!(found(program), "package {} has no {program}", packages[0]);
+            return Ok(Self::default());
+        }
+        fs::create_dir_all(&root)?;
+        let mut download = Command::new("apt-get");
+        download.arg("download").args(packages).current_dir(&root);
+        shell::read(&mut download)?;
+        for entry in fs::read_dir(&root)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "deb") {
+                shell::read(Command::new("dpkg").arg("-x").arg(&path).arg(&root))?;
+            }
+        }
+        ensure!(
+            root.join("usr/bin").join(program).is_file(),
+            "package {} has no {program}",
+            packages[0]
+        );
+        Ok(Self { root: Some(root) })
+    }
+
+    /// A command of the lab that finds these programs and their libraries.
+    fn command(&self, lab: &Lab, program: &str) -> Command {
+        let mut command = lab.command(program);
+        let Some(root) = &self.root else { return command };
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", root.join("usr/bin").display()));
+        let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib"];
+        let libraries = libraries.map(|name| root.join(name).display().to_string());
+        command.env("LD_LIBRARY_PATH", libraries.join(":"));
+        command
+    }
+
+    /// Version of the package.
+    fn version(&self, package: &str) -> String {
+        let mut command = Command::new("dpkg-query");
+        command.args(["-W", "-f", "${Version}", package]);
+        match shell::read(&mut command) {
+            Ok(version) if self.root.is_none() => format!("{package} {version} (Debian)"),
+            _ => format!("{package} (Debian, unpacked)"),
+        }
+    }
+}
+
+/// Whether a program is in `PATH`.
+fn found(program: &str) -> bool {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("command -v {program}")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
