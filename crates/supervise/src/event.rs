@@ -74,9 +74,7 @@ pub enum Order {
 }
 
 /// Timers of an instance. At most one of each kind runs; starting it again replaces it.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Timer {
     /// The pause before the next start is over.

@@ -198,7 +198,11 @@ impl Instance {
 
     /// The one way to change it: every event has an answer in every state, be it "nothing".
     pub fn step(&mut self, policy: &Policy, now_ms: u64, event: Event) -> Vec<Effect> {
-        let mut turn = Turn { policy, now_ms, effects: Vec::new() };
+        let mut turn = Turn {
+            policy,
+            now_ms,
+            effects: Vec::new(),
+        };
         self.decide(&mut turn, event);
         turn.effects
     }
@@ -221,7 +225,11 @@ impl Instance {
             unstable: self.unstable,
             last_exit: self.last_exit,
             why: self.why.clone(),
-            next_start_ms: self.timers.iter().find(|armed| armed.timer == Timer::Backoff).map(|armed| armed.at_ms),
+            next_start_ms: self
+                .timers
+                .iter()
+                .find(|armed| armed.timer == Timer::Backoff)
+                .map(|armed| armed.at_ms),
         }
     }
 
@@ -272,7 +280,9 @@ impl Instance {
 
             // An order to stop.
             (Stopped, Event::Ordered(Order::Stop)) => {} // it is
-            (Completed | Failed | GaveUp | BackingOff | Waiting, Event::Ordered(Order::Stop)) => self.stop_nothing(turn),
+            (Completed | Failed | GaveUp | BackingOff | Waiting, Event::Ordered(Order::Stop)) => {
+                self.stop_nothing(turn)
+            }
             (Starting, Event::Ordered(Order::Stop)) => self.stop_when_spawned(),
             (Running, Event::Ordered(Order::Stop)) => {
                 self.desired = Desired::Down;
@@ -313,8 +323,24 @@ impl Instance {
             ) => {} // an answer to a question of an earlier daemon
 
             // The end of a process.
-            (Running | Starting | Stopping | Killing, Event::Exited { pid, exit, uptime_ms, leftovers }) => {
-                self.exited(turn, Ended { pid, exit, uptime_ms, leftovers });
+            (
+                Running | Starting | Stopping | Killing,
+                Event::Exited {
+                    pid,
+                    exit,
+                    uptime_ms,
+                    leftovers,
+                },
+            ) => {
+                self.exited(
+                    turn,
+                    Ended {
+                        pid,
+                        exit,
+                        uptime_ms,
+                        leftovers,
+                    },
+                );
             }
             (Stopped | Waiting | BackingOff | Completed | Failed | GaveUp, Event::Exited { .. }) => {} // seen before
 
@@ -336,9 +362,21 @@ impl Instance {
 
             // What a new daemon finds.
             (
-                Stopped | Waiting | Starting | Running | Stopping | Killing | BackingOff | Completed | Failed | GaveUp,
-                Event::Found { pid, uptime_ms, stray },
-            ) => self.found(turn, Alive { pid, uptime_ms, stray }),
+                Stopped | Waiting | Starting | Running | Stopping | Killing | BackingOff | Completed | Failed
+                | GaveUp,
+                Event::Found {
+                    pid,
+                    uptime_ms,
+                    stray,
+                },
+            ) => self.found(
+                turn,
+                Alive {
+                    pid,
+                    uptime_ms,
+                    stray,
+                },
+            ),
             (Starting | Running, Event::NotFound) => self.vanished(turn),
             (Stopping | Killing, Event::NotFound) => self.vanished(turn),
             (Stopped | Waiting | BackingOff | Completed | Failed | GaveUp, Event::NotFound) => {} // as it should be

@@ -31,7 +31,10 @@ pub enum OrderError {
 pub fn start_waves(dependencies: &BTreeMap<AppName, Vec<AppName>>) -> Result<Vec<Vec<AppName>>, OrderError> {
     for (app, on) in dependencies {
         if let Some(missing) = on.iter().find(|on| !dependencies.contains_key(*on)) {
-            return Err(OrderError::Missing { app: app.clone(), missing: missing.clone() });
+            return Err(OrderError::Missing {
+                app: app.clone(),
+                missing: missing.clone(),
+            });
         }
     }
     let (waves, rest) = waves(dependencies);
@@ -63,7 +66,11 @@ fn waves(dependencies: &BTreeMap<AppName, Vec<AppName>>) -> (Vec<Vec<AppName>>, 
         }
     }
     let mut waves = Vec::new();
-    let mut wave: BTreeSet<&AppName> = missing.iter().filter(|(_, left)| **left == 0).map(|(app, _)| *app).collect();
+    let mut wave: BTreeSet<&AppName> = missing
+        .iter()
+        .filter(|(_, left)| **left == 0)
+        .map(|(app, _)| *app)
+        .collect();
     while !wave.is_empty() {
         let mut next = BTreeSet::new();
         for app in &wave {
@@ -88,7 +95,11 @@ fn circle(dependencies: &BTreeMap<AppName, Vec<AppName>>, rest: &BTreeSet<&AppNa
     let mut path: Vec<&AppName> = vec![*rest.first()?];
     loop {
         let last = path.last()?;
-        let next = dependencies.get(*last)?.iter().filter_map(|on| rest.get(on)).min()?;
+        let next = dependencies
+            .get(*last)?
+            .iter()
+            .filter_map(|on| rest.get(on))
+            .min()?;
         let seen = path.iter().position(|app| app == next);
         path.push(next);
         if let Some(start) = seen {
@@ -122,7 +133,11 @@ pub enum Gate {
 pub fn gate(on: &AppName, condition: Condition, instances: &[Progress]) -> Gate {
     let mut gate = Gate::Met;
     for (index, progress) in instances.iter().enumerate() {
-        let name = if instances.len() == 1 { format!("`{on}`") } else { format!("`{on}:{index}`") };
+        let name = if instances.len() == 1 {
+            format!("`{on}`")
+        } else {
+            format!("`{on}:{index}`")
+        };
         match one(condition, *progress) {
             One::Met => {}
             One::Never(why) => return Gate::Never(format!("{name} {why}")),

@@ -81,16 +81,32 @@ pub struct Verdict {
 pub fn verdict(policy: &RestartPolicy, now_ms: u64, history: History<'_>, end: End<'_>) -> Verdict {
     let unstable = count_unstable(policy, now_ms, history, end);
     let what = end.describe();
-    let close = |next, why| Verdict { next, after: Span::default(), why, unstable, pause_ms: None };
+    let close = |next, why| Verdict {
+        next,
+        after: Span::default(),
+        why,
+        unstable,
+        pause_ms: None,
+    };
 
     if let Some((next, why)) = ends_by_rule(policy, end) {
         return close(next, format!("{what}; {why}"));
     }
-    let within = policy.give_up.starts_within.map(|rule| (rule, recent_starts(rule, now_ms, history)));
+    let within = policy
+        .give_up
+        .starts_within
+        .map(|rule| (rule, recent_starts(rule, now_ms, history)));
     if let Some((rule, starts)) = within
         && starts >= limit(rule)
     {
-        return close(Next::GiveUp, format!("{what}; gave up after {} within {}", words::count(starts, "start"), rule.within));
+        return close(
+            Next::GiveUp,
+            format!(
+                "{what}; gave up after {} within {}",
+                words::count(starts, "start"),
+                rule.within
+            ),
+        );
     }
     if let Some(rule) = policy.give_up.unstable
         && unstable >= rule.max_restarts
@@ -107,11 +123,21 @@ pub fn verdict(policy: &RestartPolicy, now_ms: u64, history: History<'_>, end: E
         _ => format!("in {pause}"),
     };
     let tries = match (within, policy.give_up.unstable) {
-        (Some((rule, starts)), _) => format!(" (try {} of {} within {})", starts + 1, limit(rule), rule.within),
-        (None, Some(rule)) if unstable > 0 => format!(" ({unstable} of {} unstable exits)", rule.max_restarts),
+        (Some((rule, starts)), _) => {
+            format!(" (try {} of {} within {})", starts + 1, limit(rule), rule.within)
+        }
+        (None, Some(rule)) if unstable > 0 => {
+            format!(" ({unstable} of {} unstable exits)", rule.max_restarts)
+        }
         (None, _) => String::new(),
     };
-    Verdict { next: Next::Start, after: pause, why: format!("{what}; starting again {when}{tries}"), unstable, pause_ms }
+    Verdict {
+        next: Next::Start,
+        after: pause,
+        why: format!("{what}; starting again {when}{tries}"),
+        unstable,
+        pause_ms,
+    }
 }
 
 impl End<'_> {
@@ -134,25 +160,38 @@ impl End<'_> {
 /// Question 1.
 fn ends_by_rule(policy: &RestartPolicy, end: End<'_>) -> Option<(Next, String)> {
     let code = match end {
-        End::Exited { exit: Exit::Code(code), .. } => Some(code),
-        End::Exited { exit: Exit::Signal { .. } | Exit::Unknown, .. } | End::NotSpawned(_) => None,
+        End::Exited {
+            exit: Exit::Code(code),
+            ..
+        } => Some(code),
+        End::Exited {
+            exit: Exit::Signal { .. } | Exit::Unknown,
+            ..
+        }
+        | End::NotSpawned(_) => None,
     };
     if let Some(code) = code.filter(|code| policy.stop_codes.contains(code)) {
-        return Some((Next::Complete, format!("{code} is one of its `stop_codes`, so it is not started again")));
+        return Some((
+            Next::Complete,
+            format!("{code} is one of its `stop_codes`, so it is not started again"),
+        ));
     }
     let success = code.is_some_and(|code| policy.success_codes.contains(&code));
     match (policy.on, success) {
         (RestartOn::Never, true) => Some((Next::Complete, "its policy is `restart: never`".to_owned())),
         (RestartOn::Never, false) => Some((Next::Fail, "its policy is `restart: never`".to_owned())),
-        (RestartOn::Failure, true) => {
-            Some((Next::Complete, "that is a success, and its policy restarts failures only".to_owned()))
-        }
+        (RestartOn::Failure, true) => Some((
+            Next::Complete,
+            "that is a success, and its policy restarts failures only".to_owned(),
+        )),
         (RestartOn::Failure, false) | (RestartOn::Always | RestartOn::UnlessStopped, _) => None,
     }
 }
 
 fn limit(rule: StartsWithin) -> usize {
-    usize::try_from(rule.starts).unwrap_or(usize::MAX).min(MAX_STARTS_COUNTED)
+    usize::try_from(rule.starts)
+        .unwrap_or(usize::MAX)
+        .min(MAX_STARTS_COUNTED)
 }
 
 fn recent_starts(rule: StartsWithin, now_ms: u64, history: History<'_>) -> usize {
@@ -169,7 +208,9 @@ fn count_unstable(policy: &RestartPolicy, now_ms: u64, history: History<'_>, end
             let min_uptime = rule.min_uptime.as_millis();
             let window = min_uptime.saturating_mul(u64::from(rule.max_restarts));
             let young = now_ms.saturating_sub(history.ordered_ms) < window;
-            history.unstable.saturating_add(u32::from(young && up < min_uptime))
+            history
+                .unstable
+                .saturating_add(u32::from(young && up < min_uptime))
         }
         None if up < policy.min_uptime.as_millis() => history.unstable.saturating_add(1),
         None => 0,
@@ -185,7 +226,12 @@ fn pause(backoff: Backoff, last_ms: Option<u64>, end: End<'_>) -> (Span, Option<
     match backoff {
         Backoff::None => (least, None),
         Backoff::Fixed { delay } => (delay.max(least), None),
-        Backoff::Exponential { min, max, factor_milli, reset_after } => {
+        Backoff::Exponential {
+            min,
+            max,
+            factor_milli,
+            reset_after,
+        } => {
             let last = last_ms.filter(|_| end.uptime_ms() < reset_after.as_millis());
             let grown = match last {
                 None => min.as_millis(),

@@ -28,7 +28,11 @@ pub fn ended(exit: Exit, uptime_ms: u64) -> String {
 
 /// `1 start`, `3 starts`.
 pub fn count(number: usize, one: &str) -> String {
-    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+    if number == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{number} {one}s")
+    }
 }
 
 #[cfg(test)]
@@ -37,9 +41,14 @@ mod tests {
 
     #[test]
     fn times_are_short() {
-        for (millis, text) in
-            [(0, "0s"), (999, "999ms"), (1999, "1s"), (61_500, "1m1s"), (3_661_000, "1h1m"), (90_061_000, "1d1h")]
-        {
+        for (millis, text) in [
+            (0, "0s"),
+            (999, "999ms"),
+            (1999, "1s"),
+            (61_500, "1m1s"),
+            (3_661_000, "1h1m"),
+            (90_061_000, "1d1h"),
+        ] {
             assert_eq!(about(millis), text, "{millis}");
         }
     }

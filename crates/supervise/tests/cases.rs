@@ -43,7 +43,9 @@ struct Stage {
 }
 
 fn millis(text: &str) -> u64 {
-    text.parse::<Span>().unwrap_or_else(|error| panic!("{error}")).as_millis()
+    text.parse::<Span>()
+        .unwrap_or_else(|error| panic!("{error}"))
+        .as_millis()
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> T {
@@ -61,9 +63,17 @@ fn default_policy() -> Policy {
 
 fn set_policy(policy: &mut Policy, word: &str) {
     let (key, value) = word.split_once('=').unwrap_or((word, ""));
-    let codes = || value.split(',').filter(|code| !code.is_empty()).map(number).collect();
+    let codes = || {
+        value
+            .split(',')
+            .filter(|code| !code.is_empty())
+            .map(number)
+            .collect()
+    };
     let pair = || {
-        let (count, span) = value.split_once('/').unwrap_or_else(|| panic!("`{word}`: N/SPAN"));
+        let (count, span) = value
+            .split_once('/')
+            .unwrap_or_else(|| panic!("`{word}`: N/SPAN"));
         (number(count), span.parse::<Span>().expect("a span"))
     };
     match key {
@@ -76,7 +86,13 @@ fn set_policy(policy: &mut Policy, word: &str) {
         }
         "unstable" => {
             let (max_restarts, min_uptime) = pair();
-            policy.restart.give_up = GiveUp { starts_within: None, unstable: Some(Unstable { min_uptime, max_restarts }) };
+            policy.restart.give_up = GiveUp {
+                starts_within: None,
+                unstable: Some(Unstable {
+                    min_uptime,
+                    max_restarts,
+                }),
+            };
         }
         "stop_codes" => policy.restart.stop_codes = codes(),
         "success_codes" => policy.restart.success_codes = codes(),
@@ -95,7 +111,9 @@ fn backoff(text: &str) -> Backoff {
     if text == "none" {
         return Backoff::None;
     }
-    let Some((min, rest)) = text.split_once("..") else { return Backoff::Fixed { delay: span(text) } };
+    let Some((min, rest)) = text.split_once("..") else {
+        return Backoff::Fixed { delay: span(text) };
+    };
     let (max, rest) = rest.split_once('*').expect("MIN..MAX*FACTOR/RESET");
     let (factor, reset) = rest.split_once('/').expect("MIN..MAX*FACTOR/RESET");
     Backoff::Exponential {
@@ -121,8 +139,16 @@ impl Stage {
                 Exit::Signal { number, core: false }
             }
         };
-        let uptime_ms = self.spawned_ms.get(&pid).map_or(0, |spawned| self.now_ms - spawned);
-        let mut ended = Ended { pid, exit, uptime_ms, leftovers: false };
+        let uptime_ms = self
+            .spawned_ms
+            .get(&pid)
+            .map_or(0, |spawned| self.now_ms - spawned);
+        let mut ended = Ended {
+            pid,
+            exit,
+            uptime_ms,
+            leftovers: false,
+        };
         while let Some(word) = words.next() {
             match word {
                 "up" => ended.uptime_ms = millis(words.next().expect("a span")),
@@ -135,7 +161,11 @@ impl Stage {
     }
 
     fn alive<'a>(words: &mut impl Iterator<Item = &'a str>) -> Alive {
-        let mut alive = Alive { pid: number(words.next().expect("a pid")), uptime_ms: 0, stray: false };
+        let mut alive = Alive {
+            pid: number(words.next().expect("a pid")),
+            uptime_ms: 0,
+            stray: false,
+        };
         while let Some(word) = words.next() {
             match word {
                 "up" => alive.uptime_ms = millis(words.next().expect("a span")),
@@ -197,22 +227,49 @@ impl Stage {
                     }
                     ["spawn", "failed", ..] => Event::SpawnFailed { why: tail(2) },
                     ["exited", words @ ..] => {
-                        let Ended { pid, exit, uptime_ms, leftovers } = self.exit(&mut words.iter().copied());
-                        Event::Exited { pid, exit, uptime_ms, leftovers }
+                        let Ended {
+                            pid,
+                            exit,
+                            uptime_ms,
+                            leftovers,
+                        } = self.exit(&mut words.iter().copied());
+                        Event::Exited {
+                            pid,
+                            exit,
+                            uptime_ms,
+                            leftovers,
+                        }
                     }
-                    ["timer", name, "epoch", epoch] => Event::TimerFired { timer: timer(name), epoch: number(epoch) },
+                    ["timer", name, "epoch", epoch] => Event::TimerFired {
+                        timer: timer(name),
+                        epoch: number(epoch),
+                    },
                     ["timer", name] => {
-                        let (epoch, at) = *self.armed.get(&timer(name)).unwrap_or_else(|| panic!("`{name}` does not run"));
+                        let (epoch, at) = *self
+                            .armed
+                            .get(&timer(name))
+                            .unwrap_or_else(|| panic!("`{name}` does not run"));
                         self.now_ms = self.now_ms.max(at);
                         self.armed.remove(&timer(name));
-                        Event::TimerFired { timer: timer(name), epoch }
+                        Event::TimerFired {
+                            timer: timer(name),
+                            epoch,
+                        }
                     }
                     ["ready"] => Event::BecameReady,
                     ["unready", ..] => Event::BecameUnready { why: tail(1) },
                     ["found", words @ ..] => {
-                        let Alive { pid, uptime_ms, stray } = Self::alive(&mut words.iter().copied());
+                        let Alive {
+                            pid,
+                            uptime_ms,
+                            stray,
+                        } = Self::alive(&mut words.iter().copied());
                         self.spawned_ms.insert(pid, self.now_ms.saturating_sub(uptime_ms));
-                        Event::Found { pid, uptime_ms, stray }
+                        Event::Found {
+                            pid,
+                            uptime_ms,
+                            stray,
+                        }
                     }
                     ["not", "found"] => Event::NotFound,
                     _ => panic!("what is `{line}`?"),
@@ -255,27 +312,50 @@ impl Stage {
 }
 
 fn name(timer: Timer) -> String {
-    serde_json::to_string(&timer).expect("a name").trim_matches('"').to_owned()
+    serde_json::to_string(&timer)
+        .expect("a name")
+        .trim_matches('"')
+        .to_owned()
 }
 
 fn shown(effect: &Effect) -> String {
     match effect {
         Effect::Spawn => "-> spawn".to_owned(),
         Effect::Signal { signal, tree } => {
-            format!("-> signal {} to {}", signal_name(*signal), if *tree { "the tree" } else { "the process" })
+            format!(
+                "-> signal {} to {}",
+                signal_name(*signal),
+                if *tree { "the tree" } else { "the process" }
+            )
         }
         Effect::Sweep => "-> sweep".to_owned(),
         Effect::StartTimer { timer, epoch, at_ms } => {
-            format!("-> timer {} epoch {epoch} at {}", name(*timer), Span::from_millis(*at_ms))
+            format!(
+                "-> timer {} epoch {epoch} at {}",
+                name(*timer),
+                Span::from_millis(*at_ms)
+            )
         }
         Effect::CancelTimer { timer } => format!("-> cancel timer {}", name(*timer)),
-        Effect::Changed { from, to, desired, why } => format!("-> {from} => {to}, wanted {desired:?}: {why}"),
-        Effect::ReadyChanged { ready, why } => format!("-> {}: {why}", if *ready { "ready" } else { "unready" }),
+        Effect::Changed {
+            from,
+            to,
+            desired,
+            why,
+        } => format!("-> {from} => {to}, wanted {desired:?}: {why}"),
+        Effect::ReadyChanged { ready, why } => {
+            format!("-> {}: {why}", if *ready { "ready" } else { "unready" })
+        }
     }
 }
 
 fn shown_view(now_ms: u64, view: &View) -> String {
-    let mut out = format!("{} {} wanted {:?}", Span::from_millis(now_ms), view.actual, view.desired);
+    let mut out = format!(
+        "{} {} wanted {:?}",
+        Span::from_millis(now_ms),
+        view.actual,
+        view.desired
+    );
     if view.ready {
         out += " ready";
     }
@@ -315,8 +395,10 @@ fn play(script: &str) -> String {
 fn scenarios_answer_as_their_files_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let update = std::env::var_os("UPDATE_CASES").is_some();
-    let mut paths: Vec<_> =
-        fs::read_dir(&folder).expect("the folder").map(|entry| entry.expect("an entry").path()).collect();
+    let mut paths: Vec<_> = fs::read_dir(&folder)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     paths.sort();
     let mut wrong = Vec::new();
     for path in &paths {
@@ -326,7 +408,11 @@ fn scenarios_answer_as_their_files_say() {
         if update {
             fs::write(path, &played).expect("writing it");
         } else if played != written {
-            let first = written.lines().zip(played.lines()).position(|(was, is)| was != is).unwrap_or(0);
+            let first = written
+                .lines()
+                .zip(played.lines())
+                .position(|(was, is)| was != is)
+                .unwrap_or(0);
             wrong.push(format!(
                 "{}:{}\n  file: {}\n  now:  {}",
                 path.display(),
@@ -336,7 +422,11 @@ fn scenarios_answer_as_their_files_say() {
             ));
         }
     }
-    assert!(wrong.is_empty(), "answers differ (UPDATE_CASES=1 writes them anew):\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "answers differ (UPDATE_CASES=1 writes them anew):\n{}",
+        wrong.join("\n")
+    );
     assert!(paths.len() >= 30, "only {} scenarios", paths.len());
 }
 
@@ -345,14 +435,25 @@ fn a_snapshot_of_another_version_is_refused() {
     let snapshot = serde_json::to_string(&Instance::new(0)).expect("it serialises");
     let other = snapshot.replacen("\"version\":1", "\"version\":0", 1);
     assert_ne!(snapshot, other);
-    let error = serde_json::from_str::<Instance>(&other).expect_err("a refusal").to_string();
-    assert!(error.starts_with("snapshot of an instance has version 0, this program reads 1"), "{error}");
+    let error = serde_json::from_str::<Instance>(&other)
+        .expect_err("a refusal")
+        .to_string();
+    assert!(
+        error.starts_with("snapshot of an instance has version 0, this program reads 1"),
+        "{error}"
+    );
     assert!(serde_json::from_str::<Instance>("{}").is_err());
 }
 
 #[test]
 fn restart_on_has_the_words_people_write() {
-    for (word, on) in [("always", RestartOn::Always), ("unless-stopped", RestartOn::UnlessStopped)] {
-        assert_eq!(serde_json::from_str::<RestartOn>(&format!("\"{word}\"")).expect("a word"), on);
+    for (word, on) in [
+        ("always", RestartOn::Always),
+        ("unless-stopped", RestartOn::UnlessStopped),
+    ] {
+        assert_eq!(
+            serde_json::from_str::<RestartOn>(&format!("\"{word}\"")).expect("a word"),
+            on
+        );
     }
 }

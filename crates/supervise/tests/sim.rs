@@ -54,7 +54,9 @@ fn random_policy(dice: &mut Dice) -> Policy {
     let millis = Span::from_millis;
     let backoff = match dice.below(3) {
         0 => Backoff::None,
-        1 => Backoff::Fixed { delay: millis(dice.below(2000)) },
+        1 => Backoff::Fixed {
+            delay: millis(dice.below(2000)),
+        },
         _ => Backoff::Exponential {
             min: millis(dice.below(300)),
             max: millis(1000),
@@ -62,19 +64,36 @@ fn random_policy(dice: &mut Dice) -> Policy {
             reset_after: millis(3000),
         },
     };
-    let starts_within =
-        (!dice.one_in(3)).then(|| StartsWithin { starts: dice.pick(&[1, 3, 15]), within: millis(10_000) });
-    let unstable = dice.one_in(3).then(|| Unstable { min_uptime: millis(1000), max_restarts: dice.pick(&[1, 4, 16]) });
+    let starts_within = (!dice.one_in(3)).then(|| StartsWithin {
+        starts: dice.pick(&[1, 3, 15]),
+        within: millis(10_000),
+    });
+    let unstable = dice.one_in(3).then(|| Unstable {
+        min_uptime: millis(1000),
+        max_restarts: dice.pick(&[1, 4, 16]),
+    });
     Policy {
         restart: RestartPolicy {
-            on: dice.pick(&[RestartOn::Always, RestartOn::Always, RestartOn::Failure, RestartOn::Never]),
+            on: dice.pick(&[
+                RestartOn::Always,
+                RestartOn::Always,
+                RestartOn::Failure,
+                RestartOn::Never,
+            ]),
             success_codes: vec![0],
             stop_codes: if dice.one_in(4) { vec![3] } else { Vec::new() },
             backoff,
-            give_up: GiveUp { starts_within, unstable },
+            give_up: GiveUp {
+                starts_within,
+                unstable,
+            },
             min_uptime: millis(dice.pick(&[0, 500, 1000])),
         },
-        stop: StopPolicy { signal: 15, grace: millis(dice.pick(&[0, 100, 3000])), tree: dice.one_in(2) },
+        stop: StopPolicy {
+            signal: 15,
+            grace: millis(dice.pick(&[0, 100, 3000])),
+            tree: dice.one_in(2),
+        },
         has_dependencies: dice.one_in(3),
         has_readiness: dice.one_in(3),
     }
@@ -170,11 +189,16 @@ impl World {
 
     fn after(&mut self, delay_ms: u64, happening: Happening) {
         self.sequence += 1;
-        self.queue.insert((self.now_ms + delay_ms, self.sequence), happening);
+        self.queue
+            .insert((self.now_ms + delay_ms, self.sequence), happening);
     }
 
     fn latency(&mut self) -> u64 {
-        if self.dice.one_in(20) { self.dice.below(2000) } else { self.dice.below(3) }
+        if self.dice.one_in(20) {
+            self.dice.below(2000)
+        } else {
+            self.dice.below(3)
+        }
     }
 
     fn send_keeper(&mut self, message: ToKeeper) {
@@ -200,7 +224,10 @@ impl World {
 
     fn carry_out(&mut self, before: Actual, effects: Vec<Effect>) {
         let snapshot = serde_json::to_string(&self.instance).expect("it serialises");
-        assert_eq!(serde_json::from_str::<Instance>(&snapshot).expect("it reads back"), self.instance);
+        assert_eq!(
+            serde_json::from_str::<Instance>(&snapshot).expect("it reads back"),
+            self.instance
+        );
         self.send_keeper(ToKeeper::Note(snapshot));
         let mut was = before;
         for effect in effects {
@@ -215,12 +242,26 @@ impl World {
                 Effect::Sweep => self.send_keeper(ToKeeper::Sweep),
                 Effect::StartTimer { timer, epoch, at_ms } => {
                     self.armed.insert(timer, epoch);
-                    let late = if self.dice.one_in(10) { self.dice.below(500) } else { 0 };
-                    self.after(at_ms.saturating_sub(self.now_ms) + late, Happening::Timer(timer, epoch));
+                    let late = if self.dice.one_in(10) {
+                        self.dice.below(500)
+                    } else {
+                        0
+                    };
+                    self.after(
+                        at_ms.saturating_sub(self.now_ms) + late,
+                        Happening::Timer(timer, epoch),
+                    );
                 }
                 // The timer still fires: the message was on its way.
-                Effect::CancelTimer { timer } => assert!(self.armed.remove(&timer).is_some(), "{timer:?} did not run"),
-                Effect::Changed { from, to, desired, why } => {
+                Effect::CancelTimer { timer } => {
+                    assert!(self.armed.remove(&timer).is_some(), "{timer:?} did not run")
+                }
+                Effect::Changed {
+                    from,
+                    to,
+                    desired,
+                    why,
+                } => {
                     assert_eq!(from, was, "changes follow each other");
                     assert_ne!(from, to);
                     assert_eq!(desired, self.instance.desired());
@@ -240,16 +281,26 @@ impl World {
         if let Some(rule) = self.policy.restart.give_up.starts_within {
             let from = self.now_ms.saturating_sub(rule.within.as_millis());
             let recent = self.spawns.iter().filter(|at| **at >= from).count();
-            assert!(recent <= rule.starts as usize + 1, "{recent} starts, and the rule allows {}", rule.starts);
+            assert!(
+                recent <= rule.starts as usize + 1,
+                "{recent} starts, and the rule allows {}",
+                rule.starts
+            );
         }
     }
 
     fn check(&self) {
-        use Actual::{BackingOff, Completed, Failed, GaveUp, Killing, Running, Starting, Stopped, Stopping, Waiting};
+        use Actual::{
+            BackingOff, Completed, Failed, GaveUp, Killing, Running, Starting, Stopped, Stopping, Waiting,
+        };
         let view = self.instance.view();
         let has = |timer| self.armed.contains_key(&timer);
         assert!(!view.why.is_empty());
-        assert_eq!(view.pid.is_some(), matches!(view.actual, Running | Stopping | Killing), "{view:?}");
+        assert_eq!(
+            view.pid.is_some(),
+            matches!(view.actual, Running | Stopping | Killing),
+            "{view:?}"
+        );
         assert!(!view.ready || view.actual == Running, "{view:?}");
         assert_eq!(has(Timer::Backoff), view.actual == BackingOff);
         assert_eq!(has(Timer::Grace), view.actual == Stopping);
@@ -258,7 +309,9 @@ impl World {
         assert_eq!(view.next_start_ms.is_some(), view.actual == BackingOff);
         match view.actual {
             Stopped => assert_eq!(view.desired, Desired::Down),
-            Waiting | Running | BackingOff | Completed | Failed | GaveUp => assert_eq!(view.desired, Desired::Up),
+            Waiting | Running | BackingOff | Completed | Failed | GaveUp => {
+                assert_eq!(view.desired, Desired::Up)
+            }
             Starting => assert!(self.unanswered > 0, "nobody will answer"),
             Stopping | Killing => {}
         }
@@ -276,12 +329,16 @@ impl World {
             .collect();
         let arrives = self.dice.below(written.len() as u64 + 1);
         self.queue.retain(|_, happening| {
-            !matches!(happening, Happening::ToKeeper(_) | Happening::ToDaemon(_) | Happening::Timer(..))
+            !matches!(
+                happening,
+                Happening::ToKeeper(_) | Happening::ToDaemon(_) | Happening::Timer(..)
+            )
         });
         for (_, message) in written.into_iter().take(usize::try_from(arrives).expect("small")) {
             self.keeper_receives(message);
         }
-        self.queue.retain(|_, happening| !matches!(happening, Happening::ToDaemon(_)));
+        self.queue
+            .retain(|_, happening| !matches!(happening, Happening::ToDaemon(_)));
         let note = self.note.clone();
         self.restore(note.as_deref());
     }
@@ -301,7 +358,10 @@ impl World {
             uptime_ms: self.now_ms - process.started_ms,
             stray: process.stray,
         });
-        let known = Recovered { alive, exits: self.records.clone() };
+        let known = Recovered {
+            alive,
+            exits: self.records.clone(),
+        };
         self.say(|world| format!("recover {:?} with {known:?}", world.instance.view()));
         let before = self.instance.actual();
         let effects = self.instance.recover(&self.policy, self.now_ms, known);
@@ -326,21 +386,37 @@ impl World {
             ToKeeper::Signal(signal) => {
                 let delay = self.dice.below(200);
                 let Some(process) = &mut self.process else { return };
-                let dies = if signal == 9 { process.tough == 0 } else { !process.deaf };
-                process.tough = if self.calm { 0 } else { process.tough.saturating_sub(u32::from(signal == 9)) };
+                let dies = if signal == 9 {
+                    process.tough == 0
+                } else {
+                    !process.deaf
+                };
+                process.tough = if self.calm {
+                    0
+                } else {
+                    process.tough.saturating_sub(u32::from(signal == 9))
+                };
                 let pid = process.pid;
                 if dies {
                     let number = u8::try_from(signal).expect("a small number");
-                    self.after(delay, Happening::ProcessEnds(pid, Exit::Signal { number, core: false }));
+                    self.after(
+                        delay,
+                        Happening::ProcessEnds(pid, Exit::Signal { number, core: false }),
+                    );
                 }
             }
         }
     }
 
     fn keeper_spawns(&mut self) {
-        assert!(self.process.is_none(), "a second process of one instance was asked for");
+        assert!(
+            self.process.is_none(),
+            "a second process of one instance was asked for"
+        );
         if !self.calm && self.dice.one_in(8) {
-            return self.send_daemon(Event::SpawnFailed { why: "no such file".to_owned() });
+            return self.send_daemon(Event::SpawnFailed {
+                why: "no such file".to_owned(),
+            });
         }
         self.next_pid += 1;
         let pid = self.next_pid;
@@ -355,13 +431,23 @@ impl World {
         self.send_daemon(Event::Spawned { pid });
         if !self.calm && !self.dice.one_in(3) {
             let life = self.dice.pick(&[0, 5, 400, 1200, 5000, 40_000]);
-            let exit = self.dice.pick(&[Exit::Code(0), Exit::Code(1), Exit::Code(3), Exit::Signal { number: 11, core: true }]);
+            let exit = self.dice.pick(&[
+                Exit::Code(0),
+                Exit::Code(1),
+                Exit::Code(3),
+                Exit::Signal {
+                    number: 11,
+                    core: true,
+                },
+            ]);
             self.after(life, Happening::ProcessEnds(pid, exit));
         }
     }
 
     fn process_ends(&mut self, pid: u32, exit: Exit) {
-        let Some(process) = self.process.take_if(|process| process.pid == pid) else { return };
+        let Some(process) = self.process.take_if(|process| process.pid == pid) else {
+            return;
+        };
         let exit = if process.stray { Exit::Unknown } else { exit };
         let ended = Ended {
             pid,
@@ -371,7 +457,12 @@ impl World {
         };
         self.say(|_| format!("  keeper: {pid} ended, {exit}"));
         self.records.push(ended);
-        let event = Event::Exited { pid, exit, uptime_ms: ended.uptime_ms, leftovers: ended.leftovers };
+        let event = Event::Exited {
+            pid,
+            exit,
+            uptime_ms: ended.uptime_ms,
+            leftovers: ended.leftovers,
+        };
         if self.dice.one_in(10) {
             self.after(0, Happening::ToDaemon(event.clone())); // it overtakes what was said before
         } else {
@@ -385,11 +476,17 @@ impl World {
     /// Its notes and records are gone; its child may survive. The daemon goes with it, and comes back from disk.
     fn keeper_killed(&mut self) {
         self.queue.retain(|_, happening| {
-            !matches!(happening, Happening::ToKeeper(_) | Happening::ToDaemon(_) | Happening::Timer(..))
+            !matches!(
+                happening,
+                Happening::ToKeeper(_) | Happening::ToDaemon(_) | Happening::Timer(..)
+            )
         });
         self.records.clear();
         let survives = !self.dice.one_in(2);
-        self.process = self.process.filter(|_| survives).map(|process| Process { stray: true, ..process });
+        self.process = self.process.filter(|_| survives).map(|process| Process {
+            stray: true,
+            ..process
+        });
         let disk = serde_json::to_string(&self.instance).expect("it serialises");
         self.restore(Some(&disk));
     }
@@ -425,9 +522,13 @@ impl World {
                 self.step(Event::Ordered(order));
             }
             Happening::Dependencies(true) => self.step(Event::DependenciesMet),
-            Happening::Dependencies(false) => self.step(Event::DependencyFailed { why: "`db` has failed".to_owned() }),
+            Happening::Dependencies(false) => self.step(Event::DependencyFailed {
+                why: "`db` has failed".to_owned(),
+            }),
             Happening::Probe(true) => self.step(Event::BecameReady),
-            Happening::Probe(false) => self.step(Event::BecameUnready { why: "it answered 503".to_owned() }),
+            Happening::Probe(false) => self.step(Event::BecameUnready {
+                why: "it answered 503".to_owned(),
+            }),
             Happening::DaemonKilled => self.daemon_killed(),
             Happening::KeeperKilled => self.keeper_killed(),
         }
@@ -450,7 +551,9 @@ impl World {
     }
 
     fn run_one(&mut self) -> bool {
-        let Some(((at, _), happening)) = self.queue.pop_first() else { return false };
+        let Some(((at, _), happening)) = self.queue.pop_first() else {
+            return false;
+        };
         self.now_ms = self.now_ms.max(at);
         self.happen(happening);
         true
@@ -467,7 +570,10 @@ impl World {
         self.say(|_| "---- the world calms down".to_owned());
         self.calm = true;
         self.queue.retain(|_, happening| {
-            !matches!(happening, Happening::DaemonKilled | Happening::KeeperKilled | Happening::Order(_))
+            !matches!(
+                happening,
+                Happening::DaemonKilled | Happening::KeeperKilled | Happening::Order(_)
+            )
         });
         for _ in 0..10_000 {
             if !self.run_one() {
@@ -486,7 +592,10 @@ impl World {
         assert!(self.instance.is_settled(), "nothing will move it: {view:?}");
         assert_eq!(view.pid, self.process.map(|process| process.pid), "{view:?}");
         assert!(self.records.is_empty(), "every exit was acknowledged");
-        assert!(self.process.is_none_or(|process| !process.stray), "strays are replaced");
+        assert!(
+            self.process.is_none_or(|process| !process.stray),
+            "strays are replaced"
+        );
         match view.desired {
             Desired::Down => assert_eq!(view.actual, Actual::Stopped),
             Desired::Up => assert_ne!(view.actual, Actual::Stopped),
@@ -497,20 +606,30 @@ impl World {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the trace is what a failing seed is replayed for")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the trace is what a failing seed is replayed for"
+)]
 fn print(now_ms: u64, text: &str) {
     println!("{now_ms:>8} {text}");
 }
 
 #[test]
 fn the_invariants_hold_under_every_seed() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse::<u64>().expect("a number"))
+    };
     if let Some(seed) = number("SIM_SEED") {
         return World::new(seed, true).run();
     }
     for seed in 0..number("SIM_SEEDS").unwrap_or(256) {
         if catch_unwind(|| World::new(seed, false).run()).is_err() {
-            print(0, &format!("seed {seed} fails (SIM_SEED={seed} replays it); its trace:"));
+            print(
+                0,
+                &format!("seed {seed} fails (SIM_SEED={seed} replays it); its trace:"),
+            );
             World::new(seed, true).run();
         }
     }

@@ -38,7 +38,11 @@ impl Instance {
     pub(super) fn start_after_stop(&mut self, turn: &mut Turn<'_>, end: &str) {
         let (restarts, cause, next) = match self.again {
             Again::No => (0, "started by order", "starting, as ordered"),
-            Again::Ordered => (self.restarts.saturating_add(1), "restarted by order", "starting again, as ordered"),
+            Again::Ordered => (
+                self.restarts.saturating_add(1),
+                "restarted by order",
+                "starting again, as ordered",
+            ),
             Again::Stray => (
                 self.restarts.saturating_add(1),
                 "restarted because it had survived a keeper that was killed",
@@ -61,7 +65,11 @@ impl Instance {
 
     pub(super) fn wait_or_spawn(&mut self, turn: &mut Turn<'_>, why: &str) {
         if turn.policy.has_dependencies {
-            self.enter(turn, Actual::Waiting, format!("{why}; waiting for its dependencies"));
+            self.enter(
+                turn,
+                Actual::Waiting,
+                format!("{why}; waiting for its dependencies"),
+            );
         } else {
             self.spawn(turn, why.to_owned());
         }
@@ -98,7 +106,9 @@ impl Instance {
         self.started_ms = Some(turn.now_ms);
         match self.desired {
             Desired::Down => self.begin_stop(turn, "stop ordered while it was being started"),
-            Desired::Up if self.again != Again::No => self.begin_stop(turn, "restart ordered while it was being started"),
+            Desired::Up if self.again != Again::No => {
+                self.begin_stop(turn, "restart ordered while it was being started")
+            }
             Desired::Up => self.run(turn, self.cause.clone(), turn.now_ms),
         }
     }
@@ -164,10 +174,21 @@ impl Instance {
     pub(super) fn begin_stop(&mut self, turn: &mut Turn<'_>, reason: &str) {
         let stop = turn.policy.stop;
         self.kills = 0;
-        let why = format!("{reason}: {} sent, {} to end", signal_name(stop.signal), stop.grace);
+        let why = format!(
+            "{reason}: {} sent, {} to end",
+            signal_name(stop.signal),
+            stop.grace
+        );
         self.enter(turn, Actual::Stopping, why);
-        turn.effects.push(Effect::Signal { signal: stop.signal, tree: stop.tree });
-        self.arm(turn, Timer::Grace, turn.now_ms.saturating_add(stop.grace.as_millis()));
+        turn.effects.push(Effect::Signal {
+            signal: stop.signal,
+            tree: stop.tree,
+        });
+        self.arm(
+            turn,
+            Timer::Grace,
+            turn.now_ms.saturating_add(stop.grace.as_millis()),
+        );
     }
 
     pub(super) fn kill(&mut self, turn: &mut Turn<'_>) {
@@ -191,7 +212,10 @@ impl Instance {
     }
 
     fn send_kill(&mut self, turn: &mut Turn<'_>) {
-        turn.effects.push(Effect::Signal { signal: SIGKILL, tree: true });
+        turn.effects.push(Effect::Signal {
+            signal: SIGKILL,
+            tree: true,
+        });
         self.arm(turn, Timer::KillRetry, turn.now_ms.saturating_add(KILL_RETRY_MS));
     }
 
@@ -204,7 +228,9 @@ impl Instance {
             Actual::Completed => "stop ordered; it had completed already",
             Actual::Failed => "stop ordered; it had failed already",
             Actual::GaveUp => "stop ordered; it had been given up already",
-            Actual::Stopped | Actual::Starting | Actual::Running | Actual::Stopping | Actual::Killing => "stop ordered",
+            Actual::Stopped | Actual::Starting | Actual::Running | Actual::Stopping | Actual::Killing => {
+                "stop ordered"
+            }
         };
         self.settle_stopped(turn, why);
     }
@@ -292,13 +318,27 @@ impl Instance {
         }
         match (was, self.desired) {
             (Actual::Killing, Desired::Down) => {
-                self.settle_stopped(turn, &format!("stopped: {what}; it had not ended by itself{note}"));
+                self.settle_stopped(
+                    turn,
+                    &format!("stopped: {what}; it had not ended by itself{note}"),
+                );
             }
             (_, Desired::Down) => self.settle_stopped(turn, &format!("stopped: {what}{note}")),
-            (Actual::Stopping | Actual::Killing, Desired::Up) => self.start_after_stop(turn, &format!("{what}{note}")),
-            (_, Desired::Up) if self.again != Again::No => self.start_after_stop(turn, &format!("{what}{note}")),
+            (Actual::Stopping | Actual::Killing, Desired::Up) => {
+                self.start_after_stop(turn, &format!("{what}{note}"))
+            }
+            (_, Desired::Up) if self.again != Again::No => {
+                self.start_after_stop(turn, &format!("{what}{note}"))
+            }
             (_, Desired::Up) => {
-                self.judge(turn, End::Exited { exit: ended.exit, uptime_ms: ended.uptime_ms }, &note);
+                self.judge(
+                    turn,
+                    End::Exited {
+                        exit: ended.exit,
+                        uptime_ms: ended.uptime_ms,
+                    },
+                    &note,
+                );
             }
         }
     }
@@ -329,7 +369,11 @@ impl Instance {
                     self.spawn(turn, why);
                 } else {
                     self.enter(turn, Actual::BackingOff, why);
-                    self.arm(turn, Timer::Backoff, turn.now_ms.saturating_add(verdict.after.as_millis()));
+                    self.arm(
+                        turn,
+                        Timer::Backoff,
+                        turn.now_ms.saturating_add(verdict.after.as_millis()),
+                    );
                 }
             }
         }
@@ -352,7 +396,10 @@ impl Instance {
     fn unready(&mut self, turn: &mut Turn<'_>, why: &str) {
         if self.ready {
             self.ready = false;
-            turn.effects.push(Effect::ReadyChanged { ready: false, why: why.to_owned() });
+            turn.effects.push(Effect::ReadyChanged {
+                ready: false,
+                why: why.to_owned(),
+            });
         }
     }
 
@@ -366,7 +413,12 @@ impl Instance {
         let from = std::mem::replace(&mut self.actual, to);
         if from != to {
             self.since_ms = turn.now_ms;
-            turn.effects.push(Effect::Changed { from, to, desired: self.desired, why });
+            turn.effects.push(Effect::Changed {
+                from,
+                to,
+                desired: self.desired,
+                why,
+            });
         }
     }
 }

@@ -34,7 +34,11 @@ fn home(timer: Timer) -> Actual {
 impl Instance {
     pub(super) fn arm(&mut self, turn: &mut Turn<'_>, timer: Timer, at_ms: u64) {
         self.epoch += 1;
-        let armed = Armed { timer, epoch: self.epoch, at_ms };
+        let armed = Armed {
+            timer,
+            epoch: self.epoch,
+            at_ms,
+        };
         self.timers.retain(|armed| armed.timer != timer);
         self.timers.push(armed);
         turn.effects.push(armed.effect());
@@ -43,7 +47,8 @@ impl Instance {
     /// Whether the timer that fired was running; it no longer is.
     pub(super) fn disarm_fired(&mut self, timer: Timer, epoch: u64) -> bool {
         let before = self.timers.len();
-        self.timers.retain(|armed| (armed.timer, armed.epoch) != (timer, epoch));
+        self.timers
+            .retain(|armed| (armed.timer, armed.epoch) != (timer, epoch));
         self.timers.len() < before
     }
 

@@ -46,14 +46,41 @@ impl Instance {
     /// in the right order. Exactly one of `Found`, an exit that counts, and `NotFound` takes effect.
     pub fn recover(&mut self, policy: &Policy, now_ms: u64, known: Recovered) -> Vec<Effect> {
         let mut effects = self.rearm();
-        if let Some(Alive { pid, uptime_ms, stray }) = known.alive {
+        if let Some(Alive {
+            pid,
+            uptime_ms,
+            stray,
+        }) = known.alive
+        {
             // Its exit records are of earlier processes: whoever lives was started after they had ended.
-            effects.extend(self.step(policy, now_ms, Event::Found { pid, uptime_ms, stray }));
+            effects.extend(self.step(
+                policy,
+                now_ms,
+                Event::Found {
+                    pid,
+                    uptime_ms,
+                    stray,
+                },
+            ));
             return effects;
         }
         match known.exits.into_iter().find(|ended| self.is_ours(ended.pid)) {
-            Some(Ended { pid, exit, uptime_ms, leftovers }) => {
-                effects.extend(self.step(policy, now_ms, Event::Exited { pid, exit, uptime_ms, leftovers }));
+            Some(Ended {
+                pid,
+                exit,
+                uptime_ms,
+                leftovers,
+            }) => {
+                effects.extend(self.step(
+                    policy,
+                    now_ms,
+                    Event::Exited {
+                        pid,
+                        exit,
+                        uptime_ms,
+                        leftovers,
+                    },
+                ));
                 // The question it answered was asked by the daemon before: no `Spawned` will come for it.
                 self.ended_early = false;
             }
@@ -108,18 +135,33 @@ impl Instance {
         }
         self.forget_process(turn, "its process is gone");
         match (was, self.desired) {
-            (Actual::Starting, Desired::Down) => self.settle_stopped(turn, "stop ordered; it had not been started"),
-            (_, Desired::Down) => self.settle_stopped(turn, "stopped: its process was gone when a new daemon looked"),
-            (Actual::Stopping | Actual::Killing, Desired::Up) => self.start_after_stop(turn, "its process is gone"),
-            (Actual::Starting, Desired::Up) if self.again != Again::No => self.start_after_stop(turn, "it had not been started"),
+            (Actual::Starting, Desired::Down) => {
+                self.settle_stopped(turn, "stop ordered; it had not been started")
+            }
+            (_, Desired::Down) => {
+                self.settle_stopped(turn, "stopped: its process was gone when a new daemon looked")
+            }
+            (Actual::Stopping | Actual::Killing, Desired::Up) => {
+                self.start_after_stop(turn, "its process is gone")
+            }
+            (Actual::Starting, Desired::Up) if self.again != Again::No => {
+                self.start_after_stop(turn, "it had not been started")
+            }
             (Actual::Starting, Desired::Up) => {
                 self.starts.pop(); // that start never was
-                self.spawn(turn, "the daemon was replaced before the keeper had started it; asked again".to_owned());
+                self.spawn(
+                    turn,
+                    "the daemon was replaced before the keeper had started it; asked again".to_owned(),
+                );
             }
             (_, Desired::Up) => {
                 self.restarts = self.restarts.saturating_add(1);
-                "started again: its process vanished together with the keeper that held it".clone_into(&mut self.cause);
-                self.wait_or_spawn(turn, "its process vanished together with the keeper that held it; starting again");
+                "started again: its process vanished together with the keeper that held it"
+                    .clone_into(&mut self.cause);
+                self.wait_or_spawn(
+                    turn,
+                    "its process vanished together with the keeper that held it; starting again",
+                );
             }
         }
     }

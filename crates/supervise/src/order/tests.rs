@@ -7,7 +7,10 @@ fn name(text: &str) -> AppName {
 }
 
 fn graph(edges: &[(&str, &[&str])]) -> BTreeMap<AppName, Vec<AppName>> {
-    edges.iter().map(|(app, on)| (name(app), on.iter().map(|on| name(on)).collect())).collect()
+    edges
+        .iter()
+        .map(|(app, on)| (name(app), on.iter().map(|on| name(on)).collect()))
+        .collect()
 }
 
 fn shown(waves: &[Vec<AppName>]) -> String {
@@ -17,8 +20,17 @@ fn shown(waves: &[Vec<AppName>]) -> String {
 
 #[test]
 fn who_is_depended_upon_starts_first_and_stops_last() {
-    let graph = graph(&[("web", &["api", "cache"]), ("api", &["db"]), ("db", &[]), ("cache", &[]), ("cron", &["db"])]);
-    assert_eq!(shown(&start_waves(&graph).expect("an order")), "cache db | api cron | web");
+    let graph = graph(&[
+        ("web", &["api", "cache"]),
+        ("api", &["db"]),
+        ("db", &[]),
+        ("cache", &[]),
+        ("cron", &["db"]),
+    ]);
+    assert_eq!(
+        shown(&start_waves(&graph).expect("an order")),
+        "cache db | api cron | web"
+    );
     assert_eq!(shown(&stop_waves(&graph)), "web | api cron | cache db");
 }
 
@@ -26,7 +38,10 @@ fn who_is_depended_upon_starts_first_and_stops_last() {
 fn a_circle_is_named_and_still_stops() {
     let graph = graph(&[("a", &["b"]), ("b", &["c"]), ("c", &["b", "d"]), ("d", &[])]);
     let error = start_waves(&graph).expect_err("a circle");
-    assert_eq!(error.to_string(), "apps depend on each other in a circle: b → c → b");
+    assert_eq!(
+        error.to_string(),
+        "apps depend on each other in a circle: b → c → b"
+    );
     assert_eq!(shown(&stop_waves(&graph)), "a b c | d");
 }
 
@@ -68,11 +83,13 @@ fn gates_over_every_state() {
     let table = |condition| {
         EVERY
             .iter()
-            .map(|&actual| match gate(&name("db"), condition, &[Progress { actual, ready: false }]) {
-                Gate::Met => format!("{actual}: met"),
-                Gate::Pending(why) => format!("{actual}: pending, {why}"),
-                Gate::Never(why) => format!("{actual}: never, {why}"),
-            })
+            .map(
+                |&actual| match gate(&name("db"), condition, &[Progress { actual, ready: false }]) {
+                    Gate::Met => format!("{actual}: met"),
+                    Gate::Pending(why) => format!("{actual}: pending, {why}"),
+                    Gate::Never(why) => format!("{actual}: never, {why}"),
+                },
+            )
             .filter(|line| !line.contains("pending"))
             .collect::<Vec<_>>()
             .join("\n")
@@ -92,7 +109,10 @@ fn gates_over_every_state() {
         "completed: met\nfailed: never, `db` has failed\n\
          gave_up: never, `db` failed too often and was given up"
     );
-    let ready = Progress { actual: Actual::Running, ready: true };
+    let ready = Progress {
+        actual: Actual::Running,
+        ready: true,
+    };
     assert_eq!(gate(&name("db"), Condition::Healthy, &[ready]), Gate::Met);
 }
 
