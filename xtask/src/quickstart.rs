@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -14,26 +14,41 @@ use upkeep_testkit::try_wait_until;
 
 use crate::shell;
 
+/// The port that the example's files name.
+const PORT: &str = "8081";
+
 pub(crate) fn run() -> anyhow::Result<()> {
     shell::run(shell::cargo().args(["build", "--release", "--package", "upkeep"]))?;
     let binary = shell::target_dir().join("release/upkeep");
     let home = shell::target_dir().join("quickstart");
     fs::create_dir_all(&home).with_context(|| format!("failed to make {}", home.display()))?;
+    let port = std::env::var("PORT").unwrap_or_else(|_| PORT.to_owned());
+    let dir = example(&port, &home)?;
     let verb = |words: &[&str]| {
         let mut command = Command::new(&binary);
         command
             .args(words)
             .env("UPKEEP_HOME", &home)
-            .current_dir(example());
+            .env("PORT", &port)
+            .current_dir(&dir);
         command
     };
-    let port = std::env::var("PORT").unwrap_or_else(|_| "8081".to_owned());
     let url = format!("http://127.0.0.1:{port}/");
-    shell::run(verb(&["start", "upkeep.yaml"]).env("PORT", &port))?;
+    shell::run(&mut verb(&["start", "upkeep.yaml"]))?;
     let answer = try_wait_until(&url, Duration::from_secs(30), || {
-        get(&port).map_err(|error| error.to_string())
+        let answer = get(&port).map_err(|error| error.to_string())?;
+        // Somebody else may have the port.
+        if answer.contains("Upkeep") {
+            Ok(answer)
+        } else {
+            Err(format!("a stranger answers: {answer}"))
+        }
     })
-    .context("the web server does not answer; `upkeep why web` may know the reason")?;
+    .with_context(|| {
+        format!(
+            "no answer; `upkeep why web` may know more; PORT=8099 in front takes another port than {port}"
+        )
+    })?;
     shell::run(&mut verb(&["ls"]))?;
     println!("\n{url} answers: {answer}");
     println!(
@@ -56,8 +71,22 @@ End it:
     Ok(())
 }
 
-fn example() -> PathBuf {
-    shell::root().join("examples/quickstart")
+/// Where the example is: as it stands, or a copy that names another port.
+fn example(port: &str, home: &Path) -> anyhow::Result<PathBuf> {
+    let original = shell::root().join("examples/quickstart");
+    if port == PORT {
+        return Ok(original);
+    }
+    let copy = home.join("example");
+    fs::create_dir_all(&copy)?;
+    for entry in fs::read_dir(&original)? {
+        let from = entry?.path();
+        let to = copy.join(from.file_name().context("a file has a name")?);
+        fs::copy(&from, &to).with_context(|| format!("failed to copy {}", from.display()))?;
+        let text = fs::read_to_string(&from)?;
+        fs::write(&to, text.replace(PORT, port))?;
+    }
+    Ok(copy)
 }
 
 /// The body of the answer to `GET /`.
