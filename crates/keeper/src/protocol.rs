@@ -22,24 +22,45 @@ pub const MAX_FRAME: usize = 16 << 20;
 pub enum Request {
     /// First message: which protocol versions the daemon speaks. Answer: [`Event::Welcome`] or a refusal, after
     /// which the keeper hangs up.
-    Hello { oldest: u16, newest: u16, program_version: String },
+    Hello {
+        oldest: u16,
+        newest: u16,
+        program_version: String,
+    },
     /// The daemon serves: ends the trial of an upgrade and the daemon's back-off.
     Ready,
     /// Start a process under `key`. Refused if a child with that key lives. Answer: [`Event::Spawned`].
-    Spawn { id: u64, key: String, spec: Box<SpawnSpec> },
+    Spawn {
+        id: u64,
+        key: String,
+        spec: Box<SpawnSpec>,
+    },
     /// Send a signal. Refused with [`Refusal::NoSuchKey`] if nothing of that key is alive. Answer: [`Event::Done`]
     /// with the number of processes reached. With [`Scope::Tree`] the key may have exited already: then whatever
     /// its tree left behind is meant.
-    Signal { id: u64, key: String, signal: i32, scope: Scope },
+    Signal {
+        id: u64,
+        key: String,
+        signal: i32,
+        scope: Scope,
+    },
     /// The exit record `seq` is safe on disk: forget it. No answer.
     AckExit { seq: u64 },
     /// Make a pipe of that name, unless it is there. The keeper keeps both ends. Answer: [`Event::Descriptor`] with
     /// a duplicate of the read end.
     MakePipe { id: u64, name: String },
     /// Bind a listener of that name, unless it is there. Answer: [`Event::Descriptor`].
-    Listen { id: u64, name: String, address: ListenAddress },
+    Listen {
+        id: u64,
+        name: String,
+        address: ListenAddress,
+    },
     /// Keep the descriptor that comes with this message under a name. Answer: [`Event::Done`].
-    PutDescriptor { id: u64, name: String, descriptor: OwnedFd },
+    PutDescriptor {
+        id: u64,
+        name: String,
+        descriptor: OwnedFd,
+    },
     /// Answer: [`Event::Descriptor`] with a duplicate (of a pipe: the read end).
     GetDescriptor { id: u64, name: String },
     /// Close what is kept under a name (of a pipe: both ends). Answer: [`Event::Done`].
@@ -119,18 +140,47 @@ pub enum Event {
         /// How process trees are tracked, as text: `cgroup v2`, `cgroup v2 beside v1`, `none`, …
         tracking: String,
     },
-    Refused { id: u64, refusal: Refusal, errno: i32, message: String },
-    Done { id: u64, count: u32 },
-    Spawned { id: u64, key: String, pid: u32, start_ticks: u64, started_unix_ms: u64 },
-    Descriptor { id: u64, name: String, descriptor: OwnedFd },
+    Refused {
+        id: u64,
+        refusal: Refusal,
+        errno: i32,
+        message: String,
+    },
+    Done {
+        id: u64,
+        count: u32,
+    },
+    Spawned {
+        id: u64,
+        key: String,
+        pid: u32,
+        start_ticks: u64,
+        started_unix_ms: u64,
+    },
+    Descriptor {
+        id: u64,
+        name: String,
+        descriptor: OwnedFd,
+    },
     /// Sent when it happens, and again to every new daemon until acknowledged.
     Exited(ExitRecord),
-    Listing { id: u64, listing: Box<Listing> },
+    Listing {
+        id: u64,
+        listing: Box<Listing>,
+    },
     /// Make room for another daemon: finish answers, close the store, exit with code 0. Applications are none of
     /// your concern.
     Retire,
     /// The keeper was told by this signal to end: stop the applications in order, then Leave.
-    Terminate { signal: i32 },
+    Terminate {
+        signal: i32,
+    },
+    /// How the last [`Request::UpgradeDaemon`] went. `ok`: sent to the new daemon once it is ready. Otherwise: sent
+    /// after Welcome to every daemon of the old program until one is ready, with the reason.
+    UpgradeOutcome {
+        ok: bool,
+        message: String,
+    },
 }
 
 /// Why a request was refused.
@@ -176,7 +226,10 @@ pub struct ExitRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     Code(u8),
-    Signal { number: u8, core: bool },
+    Signal {
+        number: u8,
+        core: bool,
+    },
     /// A stray of an earlier keeper: its status went to somebody else.
     Unknown,
 }
