@@ -5,6 +5,7 @@
 //! 3. [`BANNED`] crates are nowhere in the tree.
 //! 4. `unsafe` is in `crates/sys` (and in the scripted child of the testkit) only.
 //! 5. Every crate takes the workspace's lints, and every workspace dependency says why it is there.
+//! 6. Links between pages of the repository lead somewhere.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -75,6 +76,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut complaints = graph.complaints();
     complaints.extend(sources(&metadata)?);
     complaints.extend(manifests(&metadata)?);
+    complaints.extend(links()?);
     ensure!(
         complaints.is_empty(),
         "{} broken:\n  {}",
@@ -254,6 +256,48 @@ fn unexplained(manifest: &str) -> Vec<String> {
     complaints
 }
 
+/// Links from pages to files that do not exist.
+fn links() -> anyhow::Result<Vec<String>> {
+    // git knows which pages are ours; a page that is not added yet counts.
+    let mut git = std::process::Command::new("git");
+    git.args(["ls-files", "--cached", "--others", "--exclude-standard", "*.md"])
+        .current_dir(shell::root());
+    let mut complaints = Vec::new();
+    for page in shell::read(&mut git)?.lines() {
+        let path = shell::root().join(page);
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        }; // deleted, not committed
+        let dir = path.parent().context("a page has a directory")?;
+        complaints.extend(
+            targets(&text)
+                .into_iter()
+                .filter(|target| !dir.join(target).exists())
+                .map(|target| format!("{page} links to {target}, which is not there")),
+        );
+    }
+    Ok(complaints)
+}
+
+/// Files that `[text](file)` names in a page; not addresses, not anchors, not code.
+fn targets(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut code = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            code = !code;
+        }
+        for part in line.split("](").skip(1).filter(|_| !code) {
+            let target = part.split(')').next().unwrap_or_default();
+            let file = target.split('#').next().unwrap_or_default();
+            if !file.is_empty() && !target.contains("://") && !target.starts_with("mailto:") {
+                found.push(file);
+            }
+        }
+    }
+    found
+}
+
 fn short(path: &Path) -> String {
     path.strip_prefix(shell::root())
         .unwrap_or(path)
@@ -307,6 +351,17 @@ mod tests {
             manifests(&metadata).expect("manifests are readable"),
             Vec::<String>::new()
         );
+    }
+
+    #[test]
+    fn links_lead_somewhere() {
+        assert_eq!(links().expect("pages are readable"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn links_are_found_in_text_and_not_in_code() {
+        let text = "[a](x.md) and [b](y/z.md#part) [c](https://e.org) [d](#here)\n```\n[e](no.md)\n```\n";
+        assert_eq!(targets(text), ["x.md", "y/z.md"]);
     }
 
     #[test]

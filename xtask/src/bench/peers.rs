@@ -86,26 +86,23 @@ fn shell_words(words: &[String]) -> String {
         .join(" ")
 }
 
-/// Directories of programs from Debian packages: `PATH`, or where they were unpacked.
+/// Programs of a Debian package: from `PATH`, or from where the package was unpacked.
 #[derive(Clone, Debug, Default)]
 struct Debian {
     root: Option<PathBuf>,
 }
 
 impl Debian {
-    /// Packages of which the first holds `program`: as they are, else installed by root, else unpacked privately.
-    fn get(program: &str, packages: &[&str]) -> anyhow::Result<Self> {
+    /// The package that holds `program`: as it is, else installed by root, else unpacked privately if it is one that
+    /// runs from anywhere.
+    fn get(program: &str, package: &str, anywhere: bool) -> anyhow::Result<Self> {
         if found(program) {
             return Ok(Self::default());
-        }
-        let root = peers_dir()?.join(packages[0]);
-        if root.join("usr/bin").join(program).is_file() {
-            return Ok(Self { root: Some(root) });
         }
         if rustix::process::geteuid().is_root() {
             let install = || {
                 let mut command = Command::new("apt-get");
-                command.args(["install", "-y", "--no-install-recommends", packages[0]]);
+                command.args(["install", "-y", "--no-install-recommends", package]);
                 command.env("DEBIAN_FRONTEND", "noninteractive");
                 shell::read(&mut command)
             };
@@ -113,36 +110,42 @@ impl Debian {
                 shell::read(Command::new("apt-get").arg("update"))?;
                 install()?;
             }
-            ensure!(found(program), "package {} has no {program}", packages[0]);
+            ensure!(found(program), "package {package} has no {program}");
             return Ok(Self::default());
         }
-        fs::create_dir_all(&root)?;
-        let mut download = Command::new("apt-get");
-        download.arg("download").args(packages).current_dir(&root);
-        shell::read(&mut download)?;
-        for entry in fs::read_dir(&root)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "deb") {
-                shell::read(Command::new("dpkg").arg("-x").arg(&path).arg(&root))?;
+        ensure!(
+            anywhere,
+            "{program} is not installed, has its paths built in, and only root can install it"
+        );
+        let root = peers_dir()?.join(package);
+        if !root.join("usr/bin").join(program).is_file() {
+            fs::create_dir_all(&root)?;
+            shell::read(
+                Command::new("apt-get")
+                    .args(["download", package])
+                    .current_dir(&root),
+            )?;
+            for entry in fs::read_dir(&root)? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "deb") {
+                    shell::read(Command::new("dpkg").arg("-x").arg(&path).arg(&root))?;
+                }
             }
         }
         ensure!(
             root.join("usr/bin").join(program).is_file(),
-            "package {} has no {program}",
-            packages[0]
+            "package {package} has no {program}"
         );
         Ok(Self { root: Some(root) })
     }
 
-    /// A command of the lab that finds these programs and their libraries.
+    /// A command of the lab that finds these programs.
     fn command(&self, lab: &Lab, program: &str) -> Command {
         let mut command = lab.command(program);
-        let Some(root) = &self.root else { return command };
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{path}", root.join("usr/bin").display()));
-        let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib"];
-        let libraries = libraries.map(|name| root.join(name).display().to_string());
-        command.env("LD_LIBRARY_PATH", libraries.join(":"));
+        if let Some(root) = &self.root {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", root.join("usr/bin").display()));
+        }
         command
     }
 

@@ -27,7 +27,7 @@ impl Peer for Runit {
     }
 
     fn install(&mut self) -> anyhow::Result<String> {
-        self.programs = Debian::get("runsvdir", &["runit"])?;
+        self.programs = Debian::get("runsvdir", "runit", true)?;
         Ok(self.programs.version("runit"))
     }
 

@@ -27,8 +27,7 @@ impl Peer for S6 {
     }
 
     fn install(&mut self) -> anyhow::Result<String> {
-        let packages = ["s6", "libs6-2.11", "libexecline2.9", "libskarnet2.13"];
-        self.programs = Debian::get("s6-svscan", &packages)?;
+        self.programs = Debian::get("s6-svscan", "s6", false)?; // it knows /usr/bin/s6-supervise only
         Ok(self.programs.version("s6"))
     }
 
