@@ -8,7 +8,7 @@ use std::{
 };
 
 use upkeep_sys::{
-    Pid, cgroup, clock,
+    CallError, Pid, cgroup, clock,
     descriptor::Reserve,
     pidfd, process,
     rlimit::{self, Limit},
@@ -73,20 +73,26 @@ impl Groups {
         self.base.as_deref().unwrap_or_else(|| Path::new("/")).join(group)
     }
 
-    fn create(&mut self, key: &str) -> Option<(String, OwnedFd)> {
-        let base = self.base.as_ref()?;
+    /// A new group, or none where there are no groups. Only a want of descriptors is an error: that may pass.
+    fn create(&mut self, key: &str) -> Result<Option<(String, OwnedFd)>, CallError> {
+        let Some(base) = self.base.as_ref() else {
+            return Ok(None);
+        };
         self.counter += 1;
         let name = format!("{}.{:x}", cgroup::escape(key), self.counter);
         let path = base.join(&name);
-        cgroup::create(&path).ok()?;
-        match cgroup::open(&path) {
-            Ok(fd) => Some((name, fd)),
-            Err(_) => {
-                // Nothing is in it yet; at worst an empty directory stays for the next keeper to remove.
-                let _ = cgroup::remove(&path);
-                None
-            }
+        if cgroup::create(&path).is_err() {
+            return Ok(None);
         }
+        cgroup::open(&path).map(|fd| Some((name, fd))).or_else(|error| {
+            // Nothing is in it yet; at worst an empty directory stays for the next keeper to remove.
+            let _ = cgroup::remove(&path);
+            if error.is_out_of_descriptors() {
+                Err(error)
+            } else {
+                Ok(None)
+            }
+        })
     }
 }
 
@@ -159,14 +165,17 @@ impl Children {
             launch.limits.extend(self.open_files);
         }
         let groups = &mut self.groups;
-        let started = reserve.with(|| {
-            let group = if spec.cgroup { groups.create(key) } else { None };
-            launch_in(&launch, group, groups).map(|(pid, group)| {
-                let start_ticks = process::stat(pid).map_or(0, |stat| stat.start_ticks);
-                (pid, group, start_ticks)
-            })
-        });
-        let (pid, group, start_ticks) = started.map_err(StartError::Spawn)?;
+        let started = reserve.retry(
+            || {
+                let group = if spec.cgroup { groups.create(key)? } else { None };
+                launch_in(&launch, group, groups)
+            },
+            SpawnError::errno,
+        );
+        let (pid, group) = started.map_err(StartError::Spawn)?;
+        let start_ticks = reserve
+            .retry(|| process::stat(pid), |error| error.errno)
+            .map_or(0, |stat| stat.start_ticks);
         let child = Child {
             key: key.to_owned(),
             pid,
@@ -230,7 +239,10 @@ impl Children {
             leader: Some(child.pid),
             group: child.group.clone(),
         };
-        let leftovers = reserve.with(|| still_there(&remains, &self.groups));
+        // Unknown counts as there: the next sweep asks again.
+        let leftovers = reserve
+            .retry(|| still_there(&remains, &self.groups), |error| error.errno)
+            .unwrap_or(true);
         if leftovers {
             self.table.remains.push(remains);
         }
@@ -240,7 +252,9 @@ impl Children {
     /// Forgets trees that have ended and removes their cgroups.
     pub(crate) fn sweep(&mut self) {
         let Self { table, groups, .. } = self;
-        table.remains.retain(|remains| still_there(remains, groups));
+        table
+            .remains
+            .retain(|remains| still_there(remains, groups).unwrap_or(true));
     }
 
     /// Sends a signal; how many processes it reached, `None` if nothing of that key is alive.
@@ -398,24 +412,23 @@ fn launch_in(
 }
 
 /// Whether a tree still has members; removes its cgroup if not. Cheap: the cgroup, or else only the process group.
-fn still_there(remains: &Remains, groups: &Groups) -> bool {
+fn still_there(remains: &Remains, groups: &Groups) -> Result<bool, CallError> {
     match (&remains.group, remains.leader) {
         (Some(group), _) => {
             let path = groups.path(group);
-            // Unknown counts as alive: the next sweep asks again.
-            if cgroup::is_populated(&path).unwrap_or(true) {
-                return true;
+            if cgroup::is_populated(&path)? {
+                return Ok(true);
             }
             // EBUSY right after a reap: the process is gone, the kernel has not tidied up. The directory then stays
             // until this keeper ends.
             let _ = cgroup::remove(&path);
-            false
+            Ok(false)
         }
         (None, Some(leader)) => match signal::send_to_group(leader, 0) {
-            Ok(()) => true,
-            Err(error) => error.errno != NO_SUCH_PROCESS,
+            Ok(()) => Ok(true),
+            Err(error) => Ok(error.errno != NO_SUCH_PROCESS),
         },
-        (None, None) => false,
+        (None, None) => Ok(false),
     }
 }
 

@@ -388,7 +388,7 @@ fn write_spec(out: &mut Writer, spec: &SpawnSpec) {
     out.option(spec.uid, Writer::u32);
     out.option(spec.gid, Writer::u32);
     out.option(spec.groups.as_deref(), |out, groups| {
-        out.list(groups, |out, gid| out.u32(*gid))
+        out.list(groups, |out, gid| out.u32(*gid));
     });
     out.option(spec.umask, Writer::u32);
     out.list(&spec.rlimits, |out, (resource, soft, hard)| {

@@ -199,7 +199,7 @@ impl DaemonLink {
 
     fn start(&mut self, now: u64, reserve: &mut Reserve, log: &mut Log) {
         self.program.hold();
-        match reserve.with(|| self.spawn()) {
+        match reserve.retry(|| self.spawn(), SpawnError::errno) {
             Ok((pid, socket)) => {
                 log.line(&format!(
                     "started the daemon, pid {pid}: `{}`",

@@ -118,7 +118,8 @@ fn parse(text: &str, boot: &str) -> (Option<PathBuf>, Vec<Entry>) {
         let fields: Vec<&str> = line.split(' ').collect();
         match fields.as_slice() {
             ["+", rest @ ..] => {
-                entries.extend(parse_entry(rest).map(|entry| ((entry.pid, entry.start_ticks), entry)))
+                let entry = parse_entry(rest);
+                entries.extend(entry.map(|entry| ((entry.pid, entry.start_ticks), entry)));
             }
             ["-", pid, ticks] => {
                 if let (Some(pid), Ok(ticks)) = (pid.parse().ok().and_then(Pid::new), ticks.parse()) {

@@ -74,6 +74,8 @@ mod settings;
 mod strays;
 mod table;
 
+pub use upkeep_sys::daemonize::{Side, detach};
+
 pub use resume::{STATE_VERSION, can_resume, resume};
 pub use run::{Finished, run};
 pub use settings::{DaemonCommand, KeeperError, KeeperSettings, Times};

@@ -497,11 +497,14 @@ impl Keeper {
 
     fn daemon_ended(&mut self, reaped: Reaped) {
         // What it asked for before it ended still holds.
-        while let Some(alive) = self.daemon.alive()
-            && let Some(socket) = &alive.socket
-            && matches!(alive.inbox.fill(socket), Ok(Filled::Some))
-        {
+        loop {
             self.read_requests();
+            let Some(alive) = self.daemon.alive() else { return };
+            let Some(socket) = &alive.socket else { break };
+            // With a full outbox it does not matter what is left: nobody reads the answers.
+            if alive.outbox.len() > OUTBOX_LIMIT || !matches!(alive.inbox.fill(socket), Ok(Filled::Some)) {
+                break;
+            }
         }
         self.daemon.ended(reaped.status, &mut self.log);
         self.children.daemon = None;
@@ -528,7 +531,9 @@ impl Keeper {
             new_session: true,
             ..Launch::default()
         };
-        let started = self.reserve.with(|| spawn::spawn(&launch, None));
+        let started = self
+            .reserve
+            .retry(|| spawn::spawn(&launch, None), spawn::SpawnError::errno);
         let probe = started.map_err(|error| unfit(error.errno(), error.to_string()))?;
         let until_ms = clock::monotonic_ms() + self.settings.times.probe;
         self.own_upgrade = Some(OwnUpgrade {

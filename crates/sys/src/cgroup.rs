@@ -79,9 +79,9 @@ pub fn escape(name: &str) -> String {
         let plain =
             byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' || (byte == b'.' && index > 0);
         if plain {
-            escaped.push(char::from(byte))
+            escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"))
+            escaped.push_str(&format!("%{byte:02X}"));
         }
         if escaped.len() >= 180 {
             break;

@@ -102,9 +102,7 @@ pub fn write(fd: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::io::retry_on_intr(|| rustix::io::write(&fd, bytes))?)
 }
 
-/// Descriptors set aside for the moment when there are none left.
-///
-/// [`Reserve::with`] gives them up, does the work and takes them back: what has to go on even then, goes on.
+/// Descriptors set aside for the moment when there are none left: what has to go on even then, goes on.
 #[derive(Debug)]
 pub struct Reserve {
     held: Vec<OwnedFd>,
@@ -122,12 +120,24 @@ impl Reserve {
         reserve
     }
 
-    /// Does `work` with the reserve given up.
-    pub fn with<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        self.held.clear();
-        let result = work();
-        self.refill();
-        result
+    /// Does `work`; if it fails for want of descriptors (EMFILE, ENFILE), once more with the reserve given up.
+    pub fn retry<T, E>(
+        &mut self,
+        mut work: impl FnMut() -> std::result::Result<T, E>,
+        errno_of: impl Fn(&E) -> i32,
+    ) -> std::result::Result<T, E> {
+        match work() {
+            Err(error) if matches!(errno_of(&error), libc::EMFILE | libc::ENFILE) => {
+                self.held.clear();
+                let result = work();
+                self.refill();
+                result
+            }
+            result => {
+                self.refill();
+                result
+            }
+        }
     }
 
     fn refill(&mut self) {

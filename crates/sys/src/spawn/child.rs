@@ -143,11 +143,10 @@ impl<'a> Plan<'a> {
     ) -> Result<std::convert::Infallible, (Step, i32)> {
         let launch = self.launch;
         if let Some(procs) = join {
-            // JUSTIFICATION: raw calls only. SAFETY: one byte from a constant.
-            check(
-                Step::Cgroup,
-                unsafe { libc::write(procs, c"0".as_ptr().cast(), 1) } as i64,
-            )?;
+            // JUSTIFICATION: raw calls only.
+            // SAFETY: one byte from a constant.
+            let written = unsafe { libc::write(procs, c"0".as_ptr().cast(), 1) };
+            check(Step::Cgroup, written as i64)?;
         }
         if launch.new_session {
             // JUSTIFICATION: raw calls only. SAFETY: no memory involved.
@@ -171,11 +170,10 @@ impl<'a> Plan<'a> {
         self.adjust_oom_score();
         self.drop_privileges()?;
         if let Some(cwd) = &self.prepared.cwd {
-            // JUSTIFICATION: raw calls only. SAFETY: a live C string.
-            check(
-                Step::WorkingDirectory,
-                i64::from(unsafe { libc::chdir(cwd.as_ptr()) }),
-            )?;
+            // JUSTIFICATION: raw calls only.
+            // SAFETY: a live C string.
+            let changed = unsafe { libc::chdir(cwd.as_ptr()) };
+            check(Step::WorkingDirectory, i64::from(changed))?;
         }
         self.set_flags()?;
         unblock_signals();
@@ -326,9 +324,20 @@ fn last_errno() -> i32 {
 
 /// What this process ignores (SIGPIPE, at least), the program shall not.
 fn default_dispositions() {
+    // The kernel's struct (handler, flags, restorer, mask), all zero: SIG_DFL.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // JUSTIFICATION: raw calls only. SAFETY: SIG_DFL runs no code; numbers libc keeps for itself are refused.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // JUSTIFICATION: raw calls only; libc's own refuses the two signals it keeps for itself, which may be ignored
+        // too. SAFETY: SIG_DFL runs no code; the kernel reads 32 bytes at most, with a mask of 8 as it is told.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null::<u64>(),
+                8,
+            )
+        };
     }
 }
 
