@@ -60,7 +60,10 @@ pub struct AppSpec {
 impl AppSpec {
     /// Whether `other` would run differently: everything but the inherited environment counts.
     pub fn differs_from(&self, other: &Self) -> bool {
-        let strip = |spec: &Self| Self { inherited_env: BTreeMap::new(), ..spec.clone() };
+        let strip = |spec: &Self| Self {
+            inherited_env: BTreeMap::new(),
+            ..spec.clone()
+        };
         strip(self) != strip(other)
     }
 }
@@ -149,6 +152,12 @@ pub struct LogSpec {
 
 impl Default for LogSpec {
     fn default() -> Self {
-        Self { out: None, err: None, max_size: ByteSize::from_mib(10), keep: 10, disabled: false }
+        Self {
+            out: None,
+            err: None,
+            max_size: ByteSize::from_mib(10),
+            keep: 10,
+            disabled: false,
+        }
     }
 }

@@ -38,7 +38,11 @@ impl fmt::Display for Exit {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal { number, core } => {
                 write!(f, "{}", signal_name(i32::from(number)))?;
-                if core { f.write_str(" (core dumped)") } else { Ok(()) }
+                if core {
+                    f.write_str(" (core dumped)")
+                } else {
+                    Ok(())
+                }
             }
             Self::Unknown => f.write_str("unknown exit status"),
         }
@@ -47,11 +51,37 @@ impl fmt::Display for Exit {
 
 /// Linux x86-64 and aarch64 signal numbers by name (signal(7)).
 const SIGNALS: [(i32, &str); 31] = [
-    (1, "HUP"), (2, "INT"), (3, "QUIT"), (4, "ILL"), (5, "TRAP"), (6, "ABRT"), (7, "BUS"), (8, "FPE"),
-    (9, "KILL"), (10, "USR1"), (11, "SEGV"), (12, "USR2"), (13, "PIPE"), (14, "ALRM"), (15, "TERM"),
-    (16, "STKFLT"), (17, "CHLD"), (18, "CONT"), (19, "STOP"), (20, "TSTP"), (21, "TTIN"), (22, "TTOU"),
-    (23, "URG"), (24, "XCPU"), (25, "XFSZ"), (26, "VTALRM"), (27, "PROF"), (28, "WINCH"), (29, "IO"),
-    (30, "PWR"), (31, "SYS"),
+    (1, "HUP"),
+    (2, "INT"),
+    (3, "QUIT"),
+    (4, "ILL"),
+    (5, "TRAP"),
+    (6, "ABRT"),
+    (7, "BUS"),
+    (8, "FPE"),
+    (9, "KILL"),
+    (10, "USR1"),
+    (11, "SEGV"),
+    (12, "USR2"),
+    (13, "PIPE"),
+    (14, "ALRM"),
+    (15, "TERM"),
+    (16, "STKFLT"),
+    (17, "CHLD"),
+    (18, "CONT"),
+    (19, "STOP"),
+    (20, "TSTP"),
+    (21, "TTIN"),
+    (22, "TTOU"),
+    (23, "URG"),
+    (24, "XCPU"),
+    (25, "XFSZ"),
+    (26, "VTALRM"),
+    (27, "PROF"),
+    (28, "WINCH"),
+    (29, "IO"),
+    (30, "PWR"),
+    (31, "SYS"),
 ];
 
 /// `SIGTERM` for 15; `signal 40` for a number without a name.
@@ -69,7 +99,10 @@ pub fn signal_number(text: &str) -> Option<i32> {
     }
     let upper = text.to_ascii_uppercase();
     let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
-    SIGNALS.iter().find(|(_, name)| *name == bare).map(|(number, _)| *number)
+    SIGNALS
+        .iter()
+        .find(|(_, name)| *name == bare)
+        .map(|(number, _)| *number)
 }
 
 #[cfg(test)]
@@ -79,8 +112,22 @@ mod tests {
     #[test]
     fn exits_are_shown_by_name() {
         assert_eq!(Exit::Code(3).to_string(), "exit code 3");
-        assert_eq!(Exit::Signal { number: 11, core: true }.to_string(), "SIGSEGV (core dumped)");
-        assert_eq!(Exit::Signal { number: 9, core: false }.shell_code(), 137);
+        assert_eq!(
+            Exit::Signal {
+                number: 11,
+                core: true
+            }
+            .to_string(),
+            "SIGSEGV (core dumped)"
+        );
+        assert_eq!(
+            Exit::Signal {
+                number: 9,
+                core: false
+            }
+            .shell_code(),
+            137
+        );
     }
 
     #[test]

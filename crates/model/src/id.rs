@@ -29,7 +29,12 @@ pub const APP_NAME_MAX: usize = 100;
 impl AppName {
     /// Checks `name` against the rules above.
     pub fn parse(name: &str) -> Result<Self, AppNameError> {
-        let refuse = |why| Err(AppNameError { name: name.chars().take(120).collect(), why });
+        let refuse = |why| {
+            Err(AppNameError {
+                name: name.chars().take(120).collect(),
+                why,
+            })
+        };
         if name.is_empty() {
             return refuse("it is empty");
         }
@@ -106,9 +111,15 @@ impl fmt::Display for InstanceId {
 impl FromStr for InstanceId {
     type Err = AppNameError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = || AppNameError { name: text.to_owned(), why: "an instance is written `NAME:INDEX`" };
+        let refuse = || AppNameError {
+            name: text.to_owned(),
+            why: "an instance is written `NAME:INDEX`",
+        };
         let (app, index) = text.rsplit_once(':').ok_or_else(refuse)?;
-        Ok(Self { app: AppName::parse(app)?, index: index.parse().map_err(|_| refuse())? })
+        Ok(Self {
+            app: AppName::parse(app)?,
+            index: index.parse().map_err(|_| refuse())?,
+        })
     }
 }
 
@@ -119,13 +130,29 @@ mod tests {
     #[test]
     fn names_that_people_use_are_accepted() {
         for name in ["shop", "shop-api", "a_b.c", "web@2", "магазин", "v1+2", "3d"] {
-            assert_eq!(AppName::parse(name).map(|name| name.to_string()), Ok(name.to_owned()));
+            assert_eq!(
+                AppName::parse(name).map(|name| name.to_string()),
+                Ok(name.to_owned())
+            );
         }
     }
 
     #[test]
     fn names_that_would_hurt_are_refused() {
-        for name in ["", "a/b", "a\nb", "all", "12", "-x", ".x", "a b", "a:b", "a*", "a\u{7}", &"x".repeat(101)] {
+        for name in [
+            "",
+            "a/b",
+            "a\nb",
+            "all",
+            "12",
+            "-x",
+            ".x",
+            "a b",
+            "a:b",
+            "a*",
+            "a\u{7}",
+            &"x".repeat(101),
+        ] {
             assert!(AppName::parse(name).is_err(), "{name:?} was accepted");
         }
     }

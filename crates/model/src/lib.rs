@@ -9,6 +9,8 @@
 //!
 //! Where to start reading: [`app`], then [`state`].
 
+#![forbid(unsafe_code)]
+
 pub mod app;
 pub mod exit;
 pub mod file;

@@ -112,7 +112,10 @@ impl Default for RestartPolicy {
             stop_codes: Vec::new(),
             backoff: Backoff::default(),
             give_up: GiveUp {
-                starts_within: Some(StartsWithin { starts: 15, within: Span::from_secs(60) }),
+                starts_within: Some(StartsWithin {
+                    starts: 15,
+                    within: Span::from_secs(60),
+                }),
                 unstable: None,
             },
             min_uptime: Span::from_secs(1),

@@ -50,7 +50,10 @@ impl FromStr for Span {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || QuantityError { text: text.to_owned(), wanted: WANTED_SPAN };
+        let error = || QuantityError {
+            text: text.to_owned(),
+            wanted: WANTED_SPAN,
+        };
         let trimmed = text.trim();
         if let Ok(millis) = trimmed.parse::<u64>() {
             return Ok(Self(millis));
@@ -73,7 +76,10 @@ impl FromStr for Span {
                 "d" => 86_400_000,
                 _ => return Err(error()),
             };
-            total = number.checked_mul(factor).and_then(|part| total.checked_add(part)).ok_or_else(error)?;
+            total = number
+                .checked_mul(factor)
+                .and_then(|part| total.checked_add(part))
+                .ok_or_else(error)?;
             rest = &rest[unit_end..];
         }
         Ok(Self(total))
@@ -86,7 +92,13 @@ impl fmt::Display for Span {
         if rest == 0 {
             return f.write_str("0s");
         }
-        for (factor, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")] {
+        for (factor, unit) in [
+            (86_400_000, "d"),
+            (3_600_000, "h"),
+            (60_000, "m"),
+            (1000, "s"),
+            (1, "ms"),
+        ] {
             if rest >= factor {
                 write!(f, "{}{unit}", rest / factor)?;
                 rest %= factor;
@@ -121,9 +133,14 @@ impl FromStr for ByteSize {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || QuantityError { text: text.to_owned(), wanted: WANTED_SIZE };
+        let error = || QuantityError {
+            text: text.to_owned(),
+            wanted: WANTED_SIZE,
+        };
         let trimmed = text.trim();
-        let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+        let digits = trimmed
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(trimmed.len());
         let number: u64 = trimmed[..digits].parse().map_err(|_| error())?;
         let shift = match trimmed[digits..].trim().to_ascii_uppercase().as_str() {
             "" | "B" => 0,
@@ -209,19 +226,41 @@ mod tests {
 
     #[test]
     fn spans_read_and_write() {
-        for (text, millis) in [("250ms", 250), ("10s", 10_000), ("1m30s", 90_000), ("2h", 7_200_000), ("7", 7)] {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("10s", 10_000),
+            ("1m30s", 90_000),
+            ("2h", 7_200_000),
+            ("7", 7),
+        ] {
             assert_eq!(text.parse::<Span>().map(Span::as_millis), Ok(millis), "{text}");
         }
         assert_eq!(Span::from_millis(90_250).to_string(), "1m30s250ms");
-        for text in ["", "s", "10 parsecs", "-1s", "99999999999999999999s", "18446744073709551615d"] {
+        for text in [
+            "",
+            "s",
+            "10 parsecs",
+            "-1s",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
             assert!(text.parse::<Span>().is_err(), "{text:?} was accepted");
         }
     }
 
     #[test]
     fn sizes_read_and_write() {
-        for (text, bytes) in [("4096", 4096), ("512K", 524_288), ("10M", 10 << 20), ("2 GiB", 2 << 30)] {
-            assert_eq!(text.parse::<ByteSize>().map(ByteSize::as_bytes), Ok(bytes), "{text}");
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("512K", 524_288),
+            ("10M", 10 << 20),
+            ("2 GiB", 2 << 30),
+        ] {
+            assert_eq!(
+                text.parse::<ByteSize>().map(ByteSize::as_bytes),
+                Ok(bytes),
+                "{text}"
+            );
         }
         assert_eq!(ByteSize::from_mib(10).to_string(), "10M");
         assert_eq!(ByteSize::from_bytes(1500).to_string(), "1500");

@@ -49,7 +49,10 @@ impl Actual {
 
     /// Whether nothing more happens to it without an order.
     pub const fn is_settled(self) -> bool {
-        matches!(self, Self::Stopped | Self::Running | Self::Completed | Self::Failed | Self::GaveUp)
+        matches!(
+            self,
+            Self::Stopped | Self::Running | Self::Completed | Self::Failed | Self::GaveUp
+        )
     }
 }
 

@@ -18,6 +18,10 @@ pub struct StopPolicy {
 
 impl Default for StopPolicy {
     fn default() -> Self {
-        Self { signal: 15, grace: Span::from_secs(15), tree: false }
+        Self {
+            signal: 15,
+            grace: Span::from_secs(15),
+            tree: false,
+        }
     }
 }

@@ -281,7 +281,7 @@ impl Instance {
             // An order to stop.
             (Stopped, Event::Ordered(Order::Stop)) => {} // it is
             (Completed | Failed | GaveUp | BackingOff | Waiting, Event::Ordered(Order::Stop)) => {
-                self.stop_nothing(turn)
+                self.stop_nothing(turn);
             }
             (Starting, Event::Ordered(Order::Stop)) => self.stop_when_spawned(),
             (Running, Event::Ordered(Order::Stop)) => {

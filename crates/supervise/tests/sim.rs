@@ -254,7 +254,7 @@ impl World {
                 }
                 // The timer still fires: the message was on its way.
                 Effect::CancelTimer { timer } => {
-                    assert!(self.armed.remove(&timer).is_some(), "{timer:?} did not run")
+                    assert!(self.armed.remove(&timer).is_some(), "{timer:?} did not run");
                 }
                 Effect::Changed {
                     from,
@@ -310,7 +310,7 @@ impl World {
         match view.actual {
             Stopped => assert_eq!(view.desired, Desired::Down),
             Waiting | Running | BackingOff | Completed | Failed | GaveUp => {
-                assert_eq!(view.desired, Desired::Up)
+                assert_eq!(view.desired, Desired::Up);
             }
             Starting => assert!(self.unanswered > 0, "nobody will answer"),
             Stopping | Killing => {}

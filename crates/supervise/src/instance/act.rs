@@ -107,7 +107,7 @@ impl Instance {
         match self.desired {
             Desired::Down => self.begin_stop(turn, "stop ordered while it was being started"),
             Desired::Up if self.again != Again::No => {
-                self.begin_stop(turn, "restart ordered while it was being started")
+                self.begin_stop(turn, "restart ordered while it was being started");
             }
             Desired::Up => self.run(turn, self.cause.clone(), turn.now_ms),
         }
@@ -325,10 +325,10 @@ impl Instance {
             }
             (_, Desired::Down) => self.settle_stopped(turn, &format!("stopped: {what}{note}")),
             (Actual::Stopping | Actual::Killing, Desired::Up) => {
-                self.start_after_stop(turn, &format!("{what}{note}"))
+                self.start_after_stop(turn, &format!("{what}{note}"));
             }
             (_, Desired::Up) if self.again != Again::No => {
-                self.start_after_stop(turn, &format!("{what}{note}"))
+                self.start_after_stop(turn, &format!("{what}{note}"));
             }
             (_, Desired::Up) => {
                 self.judge(

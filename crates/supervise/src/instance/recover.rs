@@ -136,16 +136,16 @@ impl Instance {
         self.forget_process(turn, "its process is gone");
         match (was, self.desired) {
             (Actual::Starting, Desired::Down) => {
-                self.settle_stopped(turn, "stop ordered; it had not been started")
+                self.settle_stopped(turn, "stop ordered; it had not been started");
             }
             (_, Desired::Down) => {
-                self.settle_stopped(turn, "stopped: its process was gone when a new daemon looked")
+                self.settle_stopped(turn, "stopped: its process was gone when a new daemon looked");
             }
             (Actual::Stopping | Actual::Killing, Desired::Up) => {
-                self.start_after_stop(turn, "its process is gone")
+                self.start_after_stop(turn, "its process is gone");
             }
             (Actual::Starting, Desired::Up) if self.again != Again::No => {
-                self.start_after_stop(turn, "it had not been started")
+                self.start_after_stop(turn, "it had not been started");
             }
             (Actual::Starting, Desired::Up) => {
                 self.starts.pop(); // that start never was

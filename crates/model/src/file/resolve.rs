@@ -1,0 +1,294 @@
+//! From what was written to what holds: every default filled in, every path absolute.
+//!
+//! Paths: `cwd` and `env_file` are relative to the directory of the file; `script`, `logs.out` and `logs.err` to
+//! `cwd`. The environment of an app is, from weak to strong: what the caller had (without what belongs to a terminal
+//! session, see [`env`]), what its interpreter wants (Python's output without buffering), `env_file`s in their order,
+//! `env`, and in PM2's files `env_NAME`.
+//!
+//! Nothing is asked of the machine but through [`Facts`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    path::{Component, Path, PathBuf},
+};
+
+use super::{At, Fault, FileError, Position, Style, Written, v1};
+use crate::{
+    app::{AppSpec, LogSpec},
+    id::AppName,
+};
+
+mod check;
+mod command;
+mod command_line;
+pub mod env;
+mod policy;
+mod probe;
+
+pub use self::command_line::{CommandLine, from_command_line};
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A file that may be executed.
+    Executable,
+    /// A file that may not, and looks like text.
+    Text,
+    /// A file that may not, and does not look like text.
+    Binary,
+}
+
+/// What has to be known of the machine and of the caller.
+pub struct Facts<'a> {
+    /// Directory of the file, absolute; for a command line the caller's directory.
+    pub file_dir: PathBuf,
+    /// How many CPUs `max` means.
+    pub cpus: u32,
+    /// The caller's environment.
+    pub caller_env: BTreeMap<String, String>,
+    /// `--env NAME`: which `env_NAME` of PM2's files holds.
+    pub env_name: Option<String>,
+    /// Apps that exist already and may be depended upon.
+    pub known_apps: BTreeSet<AppName>,
+    /// Reads a file.
+    pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// Whether a program of that name is found on the `PATH`.
+    pub find_program: &'a dyn Fn(&str) -> bool,
+    /// What a path leads to; nothing if there is nothing, or a directory.
+    pub file_kind: &'a dyn Fn(&Path) -> Option<FileKind>,
+}
+
+impl fmt::Debug for Facts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Facts")
+            .field("file_dir", &self.file_dir)
+            .field("cpus", &self.cpus)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resolved {
+    /// The apps, in the order of the file.
+    pub apps: Vec<AppSpec>,
+    /// What was understood but is not honoured, or was changed.
+    pub warnings: Vec<String>,
+}
+
+/// Fills in every default.
+pub fn resolve(written: Written, facts: &Facts<'_>) -> Result<Resolved, FileError> {
+    let path = written.path.clone();
+    let mut resolved = Resolved {
+        apps: Vec::with_capacity(written.apps.len()),
+        warnings: written.warnings,
+    };
+    let mut places = Vec::new();
+    for app in written.apps {
+        let context = Context {
+            facts,
+            style: written.style,
+            path: &path,
+        };
+        let depends_on = app.value.depends_on.clone().unwrap_or_default();
+        let place = app
+            .value
+            .name
+            .as_ref()
+            .and_then(|name| name.position)
+            .or(app.position);
+        let spec = context.app(app, &mut resolved.warnings)?;
+        places.push(check::Place {
+            name: place,
+            depends_on,
+        });
+        resolved.apps.push(spec);
+    }
+    check::names_and_dependencies(&resolved.apps, &places, &facts.known_apps)
+        .map_err(|fault| fault.in_file(&path))?;
+    Ok(resolved)
+}
+
+struct Context<'a> {
+    facts: &'a Facts<'a>,
+    style: Style,
+    path: &'a str,
+}
+
+impl Context<'_> {
+    fn app(&self, app: At<v1::App>, warnings: &mut Vec<String>) -> Result<AppSpec, FileError> {
+        let position = app.position;
+        let mut app = app.value;
+        let here = |fault: Fault| fault.in_file(self.path);
+        let cwd = join(&self.facts.file_dir, app.cwd.as_deref().unwrap_or("."));
+        let command = command::resolve(&app, &cwd, self, position).map_err(here)?;
+        let name = self
+            .name(&app, &command.default_name, position, warnings)
+            .map_err(here)?;
+        if let Some(extra) = self.facts.env_name.as_ref().filter(|_| self.style == Style::Pm2) {
+            match app.pm2.env_by_name.remove(extra) {
+                Some(env) => app.env.get_or_insert_default().extend(env),
+                None => warnings.push(format!("app `{name}`: there is no `env_{extra}`")),
+            }
+        }
+        let env = env::resolve(&app, self, &command)?;
+        let at = |fault: Fault| {
+            Fault {
+                position: fault.position.or(position),
+                ..fault
+            }
+            .in_file(self.path)
+        };
+        let namespace = app
+            .namespace
+            .map_or_else(|| "default".to_owned(), |namespace| namespace.value);
+        AppName::parse(&namespace)
+            .map_err(|error| at(Fault::new(None, format!("app `{name}`: as `namespace`: {error}"))))?;
+        let logs = app.logs.unwrap_or_default();
+        let defaults = LogSpec::default();
+        Ok(AppSpec {
+            namespace,
+            instances: self.instances(app.instances.map(|instances| instances.value)),
+            instance_var: app.instance_var.unwrap_or_else(|| "NODE_APP_INSTANCE".to_owned()),
+            depends_on: app
+                .depends_on
+                .unwrap_or_default()
+                .0
+                .into_iter()
+                .map(|(on, condition)| (on.value, condition))
+                .collect(),
+            restart: policy::restart(app.restart).map_err(|fault| at(fault.of_app(&name)))?,
+            stop: policy::stop(app.stop).map_err(|fault| at(fault.of_app(&name)))?,
+            readiness: probe::resolve(app.readiness, &env).map_err(|fault| at(fault.of_app(&name)))?,
+            user: who("user", app.user).map_err(|fault| at(fault.of_app(&name)))?,
+            group: who("group", app.group).map_err(|fault| at(fault.of_app(&name)))?,
+            umask: app.umask.map(|umask| umask.0),
+            rlimits: policy::rlimits(app.rlimits).map_err(|fault| at(fault.of_app(&name)))?,
+            no_new_privs: app.no_new_privs.unwrap_or(false),
+            autostart: app.autostart.unwrap_or(true),
+            logs: LogSpec {
+                out: logs.out.map(|path| join(&cwd, &path)),
+                err: logs.err.map(|path| join(&cwd, &path)),
+                max_size: logs.max_size.unwrap_or(defaults.max_size),
+                keep: logs.keep.unwrap_or(defaults.keep),
+                disabled: logs.disabled.unwrap_or(defaults.disabled),
+            },
+            inherited_env: env::inherited(&self.facts.caller_env),
+            command: command.words,
+            env,
+            cwd,
+            name,
+        })
+    }
+
+    /// The name given, or the script's. PM2 allows any text: what we cannot use is replaced, with a warning.
+    fn name(
+        &self,
+        app: &v1::App,
+        default: &str,
+        position: Option<Position>,
+        warnings: &mut Vec<String>,
+    ) -> Result<AppName, Fault> {
+        let at = app.name.as_ref().and_then(|name| name.position).or(position);
+        let mut text = app
+            .name
+            .as_ref()
+            .map_or_else(|| default.to_owned(), |name| name.value.clone());
+        if self.style == Style::Pm2 {
+            if let Some(prefix) = &app.pm2.name_prefix {
+                text = format!("{prefix}-{text}");
+            }
+            if let Some(name) = self
+                .facts
+                .env_name
+                .as_ref()
+                .filter(|_| app.pm2.append_env_to_name)
+            {
+                text = format!("{text}-{name}");
+            }
+        }
+        match AppName::parse(&text) {
+            Ok(name) => Ok(name),
+            Err(error) if self.style == Style::Pm2 => {
+                let name = AppName::parse(&tamed(&text)).map_err(|_| Fault::new(at, error.to_string()))?;
+                warnings.push(format!(
+                    "app `{}` is called `{name}` here: {}",
+                    text.escape_debug(),
+                    error.why
+                ));
+                Ok(name)
+            }
+            Err(error) if app.name.is_none() => {
+                Err(Fault::new(at, error.to_string()).hint("it was taken from the command; give it a `name`"))
+            }
+            Err(error) => Err(Fault::new(at, error.to_string())),
+        }
+    }
+
+    fn instances(&self, written: Option<v1::Instances>) -> u32 {
+        let cpus = self.facts.cpus.max(1);
+        match written {
+            None => 1,
+            Some(v1::Instances::Count(count)) => count,
+            Some(v1::Instances::Max) => cpus,
+            Some(v1::Instances::MaxLess(less)) => cpus.saturating_sub(less).max(1),
+        }
+    }
+}
+
+impl Fault {
+    fn of_app(self, name: &AppName) -> Self {
+        Self {
+            message: format!("app `{name}`: {}", self.message),
+            ..self
+        }
+    }
+}
+
+/// A name from one that PM2 allows.
+fn tamed(text: &str) -> String {
+    let tamed: String = text
+        .chars()
+        .map(|character| {
+            let plain = character.is_alphanumeric() || "_-.@+".contains(character);
+            if plain { character } else { '-' }
+        })
+        .take(80)
+        .collect();
+    let tamed = tamed.trim_start_matches(['-', '.']);
+    if tamed == "all" || tamed.is_empty() || tamed.bytes().all(|byte| byte.is_ascii_digit()) {
+        format!("app-{tamed}")
+    } else {
+        tamed.to_owned()
+    }
+}
+
+fn who(what: &str, written: Option<At<String>>) -> Result<Option<String>, Fault> {
+    match written {
+        Some(who) if who.value.trim().is_empty() => {
+            Err(Fault::new(who.position, format!("`{what}` is empty")))
+        }
+        Some(who) if who.value.contains([':', '/', '\0', ' ', '\n']) => Err(Fault::new(
+            who.position,
+            format!("`{}` cannot be a {what}", who.value.escape_debug()),
+        )
+        .hint("user and group are given apart, by name or number")),
+        other => Ok(other.map(|who| who.value)),
+    }
+}
+
+/// `base/path` without `.` and `..`, as far as the text tells.
+fn join(base: &Path, path: &str) -> PathBuf {
+    let mut out = PathBuf::new();
+    for component in base.join(path).components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => out.push(component),
+        }
+    }
+    out
+}
