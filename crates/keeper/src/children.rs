@@ -35,6 +35,8 @@ const KILL_ROUNDS: usize = 16;
 pub(crate) struct Groups {
     /// The keeper's own group of groups; none: no cgroups.
     pub(crate) base: Option<PathBuf>,
+    /// Whether new ones are made; off once the kernel has refused to start a child in one.
+    pub(crate) enabled: bool,
     /// As told to the daemon.
     pub(crate) tracking: String,
     /// Makes names unique.
@@ -57,11 +59,13 @@ impl Groups {
         match made {
             Ok((level, base)) => Self {
                 base: Some(base),
+                enabled: true,
                 tracking: level.to_string(),
                 counter,
             },
             Err(none) => Self {
                 base: None,
+                enabled: false,
                 tracking: none.to_string(),
                 counter,
             },
@@ -75,7 +79,7 @@ impl Groups {
 
     /// A new group, or none where there are no groups. Only a want of descriptors is an error: that may pass.
     fn create(&mut self, key: &str) -> Result<Option<(String, OwnedFd)>, CallError> {
-        let Some(base) = self.base.as_ref() else {
+        let Some(base) = self.base.as_ref().filter(|_| self.enabled) else {
             return Ok(None);
         };
         self.counter += 1;
@@ -403,7 +407,7 @@ fn launch_in(
             }
             let result = spawn::spawn(launch, None).map(|pid| (pid, None));
             if result.is_ok() {
-                groups.base = None;
+                groups.enabled = false;
                 groups.tracking = format!("none: {error}");
             }
             result

@@ -15,6 +15,7 @@ use upkeep_sys::{
 };
 
 use crate::{
+    children::MARKER,
     client::DESCRIPTOR_VARIABLE,
     codec,
     frames::{Inbox, Outbox},
@@ -238,7 +239,8 @@ impl DaemonLink {
         // Without a log its output is lost; that is no reason not to start it.
         let output = open_append(&self.output).ok();
         let mut env = self.command.env.clone();
-        env.retain(|(name, _)| name != DESCRIPTOR_VARIABLE);
+        // The keeper itself may have been started from a child of a keeper.
+        env.retain(|(name, _)| name != DESCRIPTOR_VARIABLE && name != MARKER);
         env.push((
             DESCRIPTOR_VARIABLE.into(),
             OsString::from(LINK_DESCRIPTOR.to_string()),

@@ -22,7 +22,7 @@ use crate::{
     journal::Journal,
     log::Log,
     protocol::Event,
-    run::{Ending, Finished, Keeper, OwnUpgrade, run_id, signals},
+    run::{Ending, Finished, Keeper, OwnUpgrade, signals},
     settings::{DaemonCommand, KeeperError, KeeperSettings, Times},
     table::{Child, Remains, Table},
 };
@@ -258,8 +258,10 @@ fn read_parts(
 fn write_children<'a>(state: &mut Handover<'a>, children: &'a Children) {
     let base = children.groups.base.as_ref();
     state.out.option(base, |out, base| out.os(base.as_os_str()));
+    state.out.bool(children.groups.enabled);
     state.out.text(&children.groups.tracking);
     state.out.u64(children.groups.counter);
+    state.out.text(&children.run_id);
     state.out.option(children.open_files, |out, limit| {
         out.u32(limit.resource);
         out.u64(limit.soft);
@@ -293,9 +295,11 @@ fn write_children<'a>(state: &mut Handover<'a>, children: &'a Children) {
 fn read_children(from: &mut Reader<'_>, run_dir: &std::path::Path) -> Read<Children> {
     let groups = Groups {
         base: from.option(Reader::path)?,
+        enabled: from.bool()?,
         tracking: from.text()?,
         counter: from.u64()?,
     };
+    let run_id = from.text()?;
     let open_files = from.option(|from| {
         Ok(Limit {
             resource: from.u32()?,
@@ -337,7 +341,7 @@ fn read_children(from: &mut Reader<'_>, run_dir: &std::path::Path) -> Read<Child
         table,
         groups,
         journal: Journal::resumed(run_dir.join("children")),
-        run_id: run_id(run_dir),
+        run_id,
         open_files,
         daemon: None,
     })

@@ -1,11 +1,12 @@
 //! The loop: what came, what is due, what is to be told.
 
 use std::{
-    collections::hash_map::DefaultHasher,
     ffi::OsString,
     fs,
-    hash::{Hash, Hasher},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -131,12 +132,15 @@ pub(crate) fn signals() -> Result<SignalFd, KeeperError> {
     Ok(SignalFd::new(&set)?)
 }
 
-/// What a run directory is called in markers and cgroups: the same for every keeper of it.
-pub(crate) fn run_id(run_dir: &Path) -> String {
-    // Its seed is fixed; should its algorithm ever change, strays of older programs are found by the journal.
-    let mut hasher = DefaultHasher::new();
-    run_dir.hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+/// What a run directory is called in markers and cgroups: the same for every keeper of it, of any version (FNV-1a).
+fn run_id(run_dir: &Path) -> String {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = run_dir
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, step);
+    format!("{hash:016x}")
 }
 
 impl Keeper {

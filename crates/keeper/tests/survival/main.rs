@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stderr, reason = "the runner shows it for a test that failed")]
 
+mod detach;
 mod exits;
 mod kill;
 mod resources;
@@ -20,6 +21,7 @@ type Test = (&'static str, fn());
 
 fn tests() -> Vec<Test> {
     [
+        detach::TESTS,
         exits::TESTS,
         kill::TESTS,
         resources::TESTS,
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["keeper", rest @ ..] => world::keeper::main(rest),
+        ["detach", folder] => detach::main(folder),
         ["puppet", ..] => world::puppet::main(),
         _ => as_test_runner(&words),
     }
