@@ -31,6 +31,8 @@ pub struct AppView {
     pub desired: Desired,
     /// Store revision of its specification: changes with every change of it.
     pub revision: u64,
+    /// Whether a check tells its readiness; without one an instance is ready once it has been up for a moment.
+    pub has_readiness: bool,
     /// By index.
     pub instances: Vec<InstanceView>,
     /// The whole specification; only where one app is asked for.

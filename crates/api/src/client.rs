@@ -53,6 +53,14 @@ impl Drop for Client {
     }
 }
 
+/// A path with a query.
+pub fn with_query(path: &str, query: &impl Serialize) -> String {
+    match serde_urlencoded::to_string(query) {
+        Ok(query) if !query.is_empty() => format!("{path}?{query}"),
+        _ => path.to_owned(),
+    }
+}
+
 /// Longest path that fits into `sun_path`.
 const SUN_PATH_MAX: usize = 107;
 
@@ -72,7 +80,10 @@ async fn connect(path: &Path) -> std::io::Result<UnixStream> {
 impl Client {
     /// Connects, within two seconds.
     pub async fn connect(socket: &Path) -> Result<Self, ClientError> {
-        let unreachable = |source| ClientError::Unreachable { socket: socket.to_owned(), source };
+        let unreachable = |source| ClientError::Unreachable {
+            socket: socket.to_owned(),
+            source,
+        };
         let stream = tokio::time::timeout(Duration::from_secs(2), connect(socket))
             .await
             .map_err(|_| unreachable(std::io::ErrorKind::TimedOut.into()))?
@@ -80,7 +91,10 @@ impl Client {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(std::io::Error::other(error)))?;
-        #[expect(clippy::disallowed_methods, reason = "the driver of one connection, aborted with its client")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the driver of one connection, aborted with its client"
+        )]
         let connection = tokio::spawn(async move {
             // Its errors reach the caller through the request that they break.
             let _ = connection.await;
@@ -96,8 +110,16 @@ impl Client {
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<T, ClientError> {
         let response = self.send(method, path, body, "application/json").await?;
-        let broken = |why: String| ClientError::Broken { call: format!("{method} {path}"), why };
-        let bytes = response.into_body().collect().await.map_err(|error| broken(error.to_string()))?.to_bytes();
+        let broken = |why: String| ClientError::Broken {
+            call: format!("{method} {path}"),
+            why,
+        };
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| broken(error.to_string()))?
+            .to_bytes();
         serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))
     }
 
@@ -108,9 +130,19 @@ impl Client {
 
     /// `GET`s a stream of JSON lines (or of server-sent events, whose `data:` lines are returned).
     pub async fn lines(&mut self, path: &str, follow: bool) -> Result<Lines, ClientError> {
-        let accept = if follow { "text/event-stream" } else { "application/x-ndjson" };
+        let accept = if follow {
+            "text/event-stream"
+        } else {
+            "application/x-ndjson"
+        };
         let response = self.send(method_get(), path, None::<&()>, accept).await?;
-        Ok(Lines { body: response.into_body(), buffer: Vec::new(), start: 0, call: format!("GET {path}"), follow })
+        Ok(Lines {
+            body: response.into_body(),
+            buffer: Vec::new(),
+            start: 0,
+            call: format!("GET {path}"),
+            follow,
+        })
     }
 
     async fn send(
@@ -120,23 +152,44 @@ impl Client {
         body: Option<&(impl Serialize + Sync)>,
         accept: &str,
     ) -> Result<Response<Incoming>, ClientError> {
-        let broken = |why: String| ClientError::Broken { call: format!("{method} {path}"), why };
+        let broken = |why: String| ClientError::Broken {
+            call: format!("{method} {path}"),
+            why,
+        };
         let bytes = match body {
             Some(body) => serde_json::to_vec(body).map_err(|error| broken(error.to_string()))?,
             None => Vec::new(),
         };
-        let mut request = Request::builder().method(method).uri(path).header("host", "upkeep").header("accept", accept);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "upkeep")
+            .header("accept", accept);
         if body.is_some() {
             request = request.header("content-type", "application/json");
         }
-        let request = request.body(Full::new(Bytes::from(bytes))).map_err(|error| broken(error.to_string()))?;
-        self.sender.ready().await.map_err(|error| broken(error.to_string()))?;
-        let response = self.sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
+        let request = request
+            .body(Full::new(Bytes::from(bytes)))
+            .map_err(|error| broken(error.to_string()))?;
+        self.sender
+            .ready()
+            .await
+            .map_err(|error| broken(error.to_string()))?;
+        let response = self
+            .sender
+            .send_request(request)
+            .await
+            .map_err(|error| broken(error.to_string()))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let bytes = response.into_body().collect().await.map_err(|error| broken(error.to_string()))?.to_bytes();
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| broken(error.to_string()))?
+            .to_bytes();
         Err(match serde_json::from_slice::<ErrorBody>(&bytes) {
             Ok(body) => ClientError::Refused(body),
             Err(_) => broken(format!("status {status} without a readable reason")),
@@ -164,13 +217,18 @@ impl Lines {
         loop {
             while let Some(end) = self.buffer[self.start..].iter().position(|byte| *byte == b'\n') {
                 let line = &self.buffer[self.start..self.start + end];
-                let json = if self.follow { line.strip_prefix(b"data:").unwrap_or(b"") } else { line };
+                let json = if self.follow {
+                    line.strip_prefix(b"data:").unwrap_or(b"")
+                } else {
+                    line
+                };
                 let item = (!json.trim_ascii().is_empty()).then(|| serde_json::from_slice(json));
                 self.start += end + 1;
                 if let Some(item) = item {
-                    return item
-                        .map(Some)
-                        .map_err(|error| ClientError::Broken { call: self.call.clone(), why: error.to_string() });
+                    return item.map(Some).map_err(|error| ClientError::Broken {
+                        call: self.call.clone(),
+                        why: error.to_string(),
+                    });
                 }
             }
             self.buffer.drain(..self.start);
@@ -183,7 +241,10 @@ impl Lines {
                     }
                 }
                 Some(Err(error)) => {
-                    return Err(ClientError::Broken { call: self.call.clone(), why: error.to_string() });
+                    return Err(ClientError::Broken {
+                        call: self.call.clone(),
+                        why: error.to_string(),
+                    });
                 }
             }
         }

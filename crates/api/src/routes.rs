@@ -13,31 +13,106 @@ pub struct Route {
     pub codes: &'static [u16],
 }
 
-const fn route(method: &'static str, path: &'static str, codes: &'static [u16], summary: &'static str) -> Route {
-    Route { method, path, summary, codes }
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    codes: &'static [u16],
+    summary: &'static str,
+) -> Route {
+    Route {
+        method,
+        path,
+        summary,
+        codes,
+    }
 }
 
 /// The table. In order of paths.
 pub const ROUTES: &[Route] = &[
     route("GET", "/v1/apps", &[200], "Lists apps with their instances."),
-    route("POST", "/v1/apps", &[200, 201, 422], "Creates or updates apps and starts them."),
-    route("GET", "/v1/apps/{name}", &[200], "Shows one app with its whole specification."),
+    route(
+        "POST",
+        "/v1/apps",
+        &[200, 201, 422],
+        "Creates or updates apps and starts them.",
+    ),
+    route(
+        "GET",
+        "/v1/apps/{name}",
+        &[200],
+        "Shows one app with its whole specification.",
+    ),
     route("DELETE", "/v1/apps/{name}", &[200], "Stops and forgets one app."),
     route("POST", "/v1/apps/{name}/restart", &[200], "Restarts one app."),
     route("POST", "/v1/apps/{name}/start", &[200], "Starts one app."),
     route("POST", "/v1/apps/{name}/stop", &[200], "Stops one app."),
-    route("GET", "/v1/daemon", &[200], "Tells who answers: versions, processes, places."),
-    route("POST", "/v1/daemon/kill", &[200], "Stops every app, forgets all and ends."),
-    route("POST", "/v1/daemon/shutdown", &[200], "Stops every app and ends; the same apps come back on the next start."),
-    route("POST", "/v1/daemon/upgrade", &[200, 202], "Replaces daemon and keeper by the program now on disk."),
-    route("GET", "/v1/events", &[200], "Lists what was done and what happened, newest last; or follows it."),
-    route("GET", "/v1/logs", &[200], "Reads log lines of several apps merged by time; or follows them."),
-    route("POST", "/v1/selections/delete", &[200], "Stops and forgets every app that is selected."),
-    route("POST", "/v1/selections/restart", &[200], "Restarts all that is selected, dependencies first."),
-    route("POST", "/v1/selections/start", &[200], "Starts all that is selected, dependencies first."),
-    route("POST", "/v1/selections/stop", &[200], "Stops all that is selected, dependents first."),
+    route(
+        "GET",
+        "/v1/daemon",
+        &[200],
+        "Tells who answers: versions, processes, places.",
+    ),
+    route(
+        "POST",
+        "/v1/daemon/kill",
+        &[200],
+        "Stops every app, forgets all and ends.",
+    ),
+    route(
+        "POST",
+        "/v1/daemon/shutdown",
+        &[200],
+        "Stops every app and ends; the same apps come back on the next start.",
+    ),
+    route(
+        "POST",
+        "/v1/daemon/upgrade",
+        &[200, 202],
+        "Replaces daemon and keeper by the program now on disk.",
+    ),
+    route(
+        "GET",
+        "/v1/events",
+        &[200],
+        "Lists what was done and what happened, newest last; or follows it.",
+    ),
+    route(
+        "GET",
+        "/v1/logs",
+        &[200],
+        "Reads log lines of several apps merged by time; or follows them.",
+    ),
+    route(
+        "POST",
+        "/v1/selections/delete",
+        &[200],
+        "Stops and forgets every app that is selected.",
+    ),
+    route(
+        "POST",
+        "/v1/selections/restart",
+        &[200],
+        "Restarts all that is selected, dependencies first.",
+    ),
+    route(
+        "POST",
+        "/v1/selections/start",
+        &[200],
+        "Starts all that is selected, dependencies first.",
+    ),
+    route(
+        "POST",
+        "/v1/selections/stop",
+        &[200],
+        "Stops all that is selected, dependents first.",
+    ),
     route("PUT", "/v1/snapshot", &[200], "Saves the list of apps."),
-    route("POST", "/v1/snapshot/restore", &[200], "Starts every saved app that is not in the list."),
+    route(
+        "POST",
+        "/v1/snapshot/restore",
+        &[200],
+        "Starts every saved app that is not in the list.",
+    ),
 ];
 
 #[cfg(test)]
@@ -50,7 +125,10 @@ mod tests {
             assert!(route.path.starts_with("/v1/"), "{route:?}");
             assert_eq!(route.path, route.path.to_lowercase(), "{route:?}");
             assert!(route.summary.ends_with('.'), "{route:?}");
-            assert!(matches!(route.method, "GET" | "POST" | "PUT" | "DELETE"), "{route:?}");
+            assert!(
+                matches!(route.method, "GET" | "POST" | "PUT" | "DELETE"),
+                "{route:?}"
+            );
         }
         let mut paths: Vec<_> = ROUTES.iter().map(|route| route.path).collect();
         let given = paths.clone();

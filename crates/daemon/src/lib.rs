@@ -1,1 +1,47 @@
-//! placeholder
+//! The daemon: who runs when, and who talks to whom.
+//!
+//! # What this is for
+//!
+//! It assembles the parts: the keeper's link, the machines of `supervise` in one actor per app, the log pump, the
+//! event log in the store, and `/v1` over HTTP. It parents nothing and holds nothing that cannot be lost: kill it at
+//! any instant and the keeper starts another, which reads the store and the keeper's table and carries on.
+//!
+//! # What it refuses to do
+//!
+//! No policy is decided here (that is `supervise`), no fd is kept that an application depends on (that is `keeper`).
+//! It starts no processes but readiness checks. It is crash-only: a panic aborts, and the way back is the same as
+//! after an upgrade.
+//!
+//! # Threads and tasks
+//!
+//! | thread | runs | fed by | emits |
+//! |---|---|---|---|
+//! | main | supervision runtime (current-thread, `LocalSet`) | | |
+//! | · `keeper link` task | [`keeper_link::KeeperLink::next`] | the keeper's socket | mail to actors, control messages |
+//! | · `app` task, one each | [`apps::actor::Actor`] | its mailbox, timers, changes of others | requests to the keeper, status, events |
+//! | · `command` tasks | [`apps::director::Director::execute`] | HTTP | store transactions, mail, the answer |
+//! | · `acknowledge` task | passes on which exits are durable | the store's writer | requests to the keeper |
+//! | · `probe` tasks | readiness checks | time | mail to their actor |
+//! | `http` | HTTP runtime (current-thread) | the unix socket | commands, answers, streams |
+//! | `http` blocking pool | reading log files | | lines |
+//! | `log-pump` | [`logs::pump`] | log pipes | log files |
+//! | `store-writer` | [`upkeep_store::embedded`] | transactions | commits |
+//!
+//! The API cannot starve supervision: they share no thread, and what they share in memory is locked for the time of a
+//! look.
+//!
+//! Start reading at [`run`], then [`apps`] and [`logs`].
+
+#![forbid(unsafe_code)]
+
+mod apps;
+mod command;
+mod events;
+mod http;
+mod keeper_link;
+mod logs;
+mod main_loop;
+mod recovery;
+mod tasks;
+
+pub use main_loop::{DaemonError, DaemonSettings, run};

@@ -58,15 +58,25 @@ pub enum HomeError {
 impl Home {
     /// Finds the home from the environment; makes nothing.
     pub fn find(variable: &dyn Fn(&str) -> Option<OsString>, uid: u32) -> Result<Self, HomeError> {
-        let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let path = |name: &str| {
+            variable(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         if let Some(root) = path("UPKEEP_HOME") {
             if !root.is_absolute() {
                 return Err(HomeError::Relative { path: root });
             }
-            return Ok(Self { run: root.join("run"), root });
+            return Ok(Self {
+                run: root.join("run"),
+                root,
+            });
         }
         if uid == 0 {
-            return Ok(Self { root: "/var/lib/upkeep".into(), run: "/run/upkeep".into() });
+            return Ok(Self {
+                root: "/var/lib/upkeep".into(),
+                run: "/run/upkeep".into(),
+            });
         }
         let root = path("XDG_STATE_HOME")
             .filter(|path| path.is_absolute())
@@ -81,7 +91,10 @@ impl Home {
 
     /// A home at a given place, as `UPKEEP_HOME` makes it.
     pub fn at(root: &Path) -> Self {
-        Self { root: root.to_owned(), run: root.join("run") }
+        Self {
+            root: root.to_owned(),
+            run: root.join("run"),
+        }
     }
 
     /// Makes what is missing, mode 0700.
@@ -113,7 +126,10 @@ impl Home {
 }
 
 fn make_private(path: &Path) -> Result<(), HomeError> {
-    let fail = |source| HomeError::Make { path: path.to_owned(), source };
+    let fail = |source| HomeError::Make {
+        path: path.to_owned(),
+        source,
+    };
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(fail)?;
     }
@@ -128,7 +144,11 @@ fn make_private(path: &Path) -> Result<(), HomeError> {
         return Err(fail(io::ErrorKind::NotADirectory.into()));
     }
     if metadata.uid() != us && us != 0 {
-        return Err(HomeError::Foreign { path: path.to_owned(), owner: metadata.uid(), us });
+        return Err(HomeError::Foreign {
+            path: path.to_owned(),
+            owner: metadata.uid(),
+            us,
+        });
     }
     if metadata.uid() == us && metadata.permissions().mode() & 0o077 != 0 {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(fail)?;
@@ -152,7 +172,12 @@ mod tests {
 
     fn find(variables: &[(&str, &str)], uid: u32) -> Result<Home, HomeError> {
         Home::find(
-            &|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value)),
+            &|name| {
+                variables
+                    .iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| OsString::from(value))
+            },
             uid,
         )
     }
@@ -160,13 +185,25 @@ mod tests {
     #[test]
     fn the_given_home_wins() {
         let home = find(&[("UPKEEP_HOME", "/x/y"), ("HOME", "/h")], 0).expect("a home");
-        assert_eq!(home, Home { root: "/x/y".into(), run: "/x/y/run".into() });
-        assert!(matches!(find(&[("UPKEEP_HOME", "x")], 0), Err(HomeError::Relative { .. })));
+        assert_eq!(
+            home,
+            Home {
+                root: "/x/y".into(),
+                run: "/x/y/run".into()
+            }
+        );
+        assert!(matches!(
+            find(&[("UPKEEP_HOME", "x")], 0),
+            Err(HomeError::Relative { .. })
+        ));
     }
 
     #[test]
     fn root_and_users_have_their_usual_places() {
-        assert_eq!(find(&[("HOME", "/root")], 0).expect("a home").run, PathBuf::from("/run/upkeep"));
+        assert_eq!(
+            find(&[("HOME", "/root")], 0).expect("a home").run,
+            PathBuf::from("/run/upkeep")
+        );
         let user = find(&[("HOME", "/home/a")], 1000).expect("a home");
         assert_eq!(user.root, PathBuf::from("/home/a/.local/state/upkeep"));
         assert_eq!(user.run, PathBuf::from("/home/a/.local/state/upkeep/run"));

@@ -28,8 +28,15 @@ pub struct PatternError {
 impl HostPattern {
     /// Reads a pattern. Colons inside brackets (IPv6 addresses, `[a:c]`) separate nothing.
     pub fn parse(pattern: &str) -> Result<Self, PatternError> {
-        let fail = |why| PatternError { pattern: pattern.to_owned(), why };
-        let mut parsed = Self { include: Vec::new(), intersect: Vec::new(), exclude: Vec::new() };
+        let fail = |why| PatternError {
+            pattern: pattern.to_owned(),
+            why,
+        };
+        let mut parsed = Self {
+            include: Vec::new(),
+            intersect: Vec::new(),
+            exclude: Vec::new(),
+        };
         for term in split_terms(pattern).ok_or_else(|| fail("a bracket is not closed"))? {
             let (list, name) = match term.as_bytes().first() {
                 Some(b'!') => (&mut parsed.exclude, &term[1..]),
@@ -89,7 +96,10 @@ mod tests {
 
     #[test]
     fn brackets_keep_their_colons() {
-        assert_eq!(HostPattern::parse("web[1:3]:db").expect("a pattern").include, ["web[1:3]", "db"]);
+        assert_eq!(
+            HostPattern::parse("web[1:3]:db").expect("a pattern").include,
+            ["web[1:3]", "db"]
+        );
         assert!(HostPattern::parse("web[1:3").is_err());
         assert!(HostPattern::parse(" : ").is_err());
         assert!(HostPattern::parse("a:!").is_err());

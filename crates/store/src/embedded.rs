@@ -56,21 +56,40 @@ impl Embedded {
     /// Opens the file, or makes it (mode 0600 by the umask of the caller's directory).
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let database = open_database(path)?;
-        let shared = Arc::new(Shared { path: path.to_owned(), database: RwLock::new(Some(database)) });
+        let shared = Arc::new(Shared {
+            path: path.to_owned(),
+            database: RwLock::new(Some(database)),
+        });
         let (sender, receiver) = sync_channel(QUEUE);
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .stack_size(256 << 10)
             .spawn(move || write_loop(&for_writer, &receiver))
-            .map_err(|error| StoreError::Open { path: path.to_owned(), why: error.to_string() })?;
-        Ok(Self { shared, queue: Mutex::new(Some(sender)), writer: Mutex::new(Some(writer)) })
+            .map_err(|error| StoreError::Open {
+                path: path.to_owned(),
+                why: error.to_string(),
+            })?;
+        Ok(Self {
+            shared,
+            queue: Mutex::new(Some(sender)),
+            writer: Mutex::new(Some(writer)),
+        })
     }
 
-    fn read<T>(&self, what: &str, run: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let fail = |why: String| StoreError::Read { what: what.to_owned(), why };
+    fn read<T>(
+        &self,
+        what: &str,
+        run: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let fail = |why: String| StoreError::Read {
+            what: what.to_owned(),
+            why,
+        };
         let guard = self.shared.database.read().map_err(|_| StoreError::Closed)?;
-        let database = guard.as_ref().ok_or_else(|| fail("the file could not be reopened after an error".to_owned()))?;
+        let database = guard
+            .as_ref()
+            .ok_or_else(|| fail("the file could not be reopened after an error".to_owned()))?;
         let transaction = database.begin_read().map_err(|error| fail(error.to_string()))?;
         run(&transaction).map_err(|error| fail(error.to_string()))
     }
@@ -94,7 +113,11 @@ impl Store for Embedded {
             let table = transaction.open_table(KEYS)?;
             Ok(table.get(key)?.map(|found| {
                 let (revision, value) = found.value();
-                Entry { key: key.to_owned(), value: value.to_vec(), revision }
+                Entry {
+                    key: key.to_owned(),
+                    value: value.to_vec(),
+                    revision,
+                }
             }))
         })
     }
@@ -109,7 +132,11 @@ impl Store for Embedded {
                     break;
                 }
                 let (revision, bytes) = value.value();
-                entries.push(Entry { key: key.value().to_owned(), value: bytes.to_vec(), revision });
+                entries.push(Entry {
+                    key: key.value().to_owned(),
+                    value: bytes.to_vec(),
+                    revision,
+                });
             }
             Ok(entries)
         })
@@ -121,7 +148,10 @@ impl Store for Embedded {
             let mut lines = Vec::new();
             for item in table.range(after.saturating_add(1)..)?.take(limit) {
                 let (id, value) = item?;
-                lines.push(Line { id: id.value(), value: value.value().to_vec() });
+                lines.push(Line {
+                    id: id.value(),
+                    value: value.value().to_vec(),
+                });
             }
             Ok(lines)
         })
@@ -133,7 +163,10 @@ impl Store for Embedded {
             let mut lines = Vec::new();
             for item in table.iter()?.rev().take(limit) {
                 let (id, value) = item?;
-                lines.push(Line { id: id.value(), value: value.value().to_vec() });
+                lines.push(Line {
+                    id: id.value(),
+                    value: value.value().to_vec(),
+                });
             }
             lines.reverse();
             Ok(lines)
@@ -154,8 +187,14 @@ impl Store for Embedded {
 }
 
 fn open_database(path: &Path) -> Result<Database, StoreError> {
-    let fail = |why: String| StoreError::Open { path: path.to_owned(), why };
-    let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| fail(error.to_string()))?;
+    let fail = |why: String| StoreError::Open {
+        path: path.to_owned(),
+        why,
+    };
+    let database = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create(path)
+        .map_err(|error| fail(error.to_string()))?;
     // Reading a table that was never written is an error in redb; make them all once.
     let mut transaction = database.begin_write().map_err(|error| fail(error.to_string()))?;
     transaction.set_quick_repair(true);
@@ -188,16 +227,21 @@ fn write_loop(shared: &Shared, queue: &Receiver<Queued>) {
 
 /// Commits a group, then answers each of it.
 fn write_group(shared: &Shared, group: Vec<Queued>) {
-    let (txns, callbacks): (Vec<Txn>, Vec<OnDone>) = group.into_iter().map(|queued| (queued.txn, queued.on_done)).unzip();
+    let (txns, callbacks): (Vec<Txn>, Vec<OnDone>) = group
+        .into_iter()
+        .map(|queued| (queued.txn, queued.on_done))
+        .unzip();
     let outcome = shared
         .database
         .read()
         .map_err(|_| StoreError::Closed)
         .and_then(|guard| match guard.as_ref() {
-            Some(database) => {
-                try_group(database, &txns).map_err(|error| StoreError::Write { why: error.to_string() })
-            }
-            None => Err(StoreError::Write { why: "the file could not be reopened after an error".to_owned() }),
+            Some(database) => try_group(database, &txns).map_err(|error| StoreError::Write {
+                why: error.to_string(),
+            }),
+            None => Err(StoreError::Write {
+                why: "the file could not be reopened after an error".to_owned(),
+            }),
         });
     match outcome {
         Ok(results) => {
@@ -243,7 +287,9 @@ fn apply_group(transaction: &WriteTransaction, txns: &[Txn]) -> Result<GroupResu
     for txn in txns {
         let mut conflict = None;
         for condition in &txn.conditions {
-            let actual = keys.get(condition.key.as_str())?.map_or(0, |found| found.value().0);
+            let actual = keys
+                .get(condition.key.as_str())?
+                .map_or(0, |found| found.value().0);
             if actual != condition.revision {
                 conflict = Some(StoreError::Conflict {
                     key: condition.key.clone(),
@@ -298,7 +344,10 @@ mod tests {
     }
 
     fn put(key: &str, value: &str) -> Txn {
-        Txn { puts: vec![(key.to_owned(), value.as_bytes().to_vec())], ..Txn::default() }
+        Txn {
+            puts: vec![(key.to_owned(), value.as_bytes().to_vec())],
+            ..Txn::default()
+        }
     }
 
     #[test]
@@ -317,12 +366,22 @@ mod tests {
         let (_dir, store) = store();
         store.commit(put("/a", "1")).expect("a commit");
         let mut txn = put("/a", "2");
-        txn.conditions.push(Condition { key: "/a".to_owned(), revision: 0 });
+        txn.conditions.push(Condition {
+            key: "/a".to_owned(),
+            revision: 0,
+        });
         assert_eq!(
             store.commit(txn),
-            Err(StoreError::Conflict { key: "/a".to_owned(), expected: 0, actual: 1 })
+            Err(StoreError::Conflict {
+                key: "/a".to_owned(),
+                expected: 0,
+                actual: 1
+            })
         );
-        assert_eq!(store.get("/a").expect("a read").map(|entry| entry.value), Some(b"1".to_vec()));
+        assert_eq!(
+            store.get("/a").expect("a read").map(|entry| entry.value),
+            Some(b"1".to_vec())
+        );
     }
 
     #[test]
@@ -331,7 +390,12 @@ mod tests {
         for key in ["/apps/a", "/apps/b", "/appsx", "/aoo"] {
             store.commit(put(key, "v")).expect("a commit");
         }
-        let keys: Vec<_> = store.range("/apps/", 10).expect("a range").into_iter().map(|entry| entry.key).collect();
+        let keys: Vec<_> = store
+            .range("/apps/", 10)
+            .expect("a range")
+            .into_iter()
+            .map(|entry| entry.key)
+            .collect();
         assert_eq!(keys, ["/apps/a", "/apps/b"]);
         assert_eq!(store.range("/apps/", 1).expect("a range").len(), 1);
     }
@@ -340,7 +404,12 @@ mod tests {
     fn the_journal_keeps_ids_and_order() {
         let (_dir, store) = store();
         for line in ["one", "two", "three"] {
-            store.commit(Txn { appends: vec![line.into()], ..Txn::default() }).expect("a commit");
+            store
+                .commit(Txn {
+                    appends: vec![line.into()],
+                    ..Txn::default()
+                })
+                .expect("a commit");
         }
         let ids = |lines: Vec<Line>| lines.into_iter().map(|line| line.id).collect::<Vec<_>>();
         assert_eq!(ids(store.journal(1, 10).expect("lines")), [2, 3]);
@@ -355,7 +424,9 @@ mod tests {
             for writer in 0..8 {
                 scope.spawn(move || {
                     for number in 0..25 {
-                        store.commit(put(&format!("/w/{writer}/{number:02}"), "x")).expect("a commit");
+                        store
+                            .commit(put(&format!("/w/{writer}/{number:02}"), "x"))
+                            .expect("a commit");
                     }
                 });
             }

@@ -1,1 +1,132 @@
-fn main() {}
+//! Chooses what this process is, before any runtime exists: keeper, daemon or command line.
+//!
+//! The keeper must stay single-threaded and small, so nothing is set up here that it does not need.
+
+#![forbid(unsafe_code)]
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use upkeep_host::home::{self, Home};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match arguments.get(1).and_then(|word| word.to_str()) {
+        Some("keeper") => keeper(&arguments[2..]),
+        Some("daemon") => daemon(),
+        _ => match program() {
+            Ok(path) => upkeep_cli::run(
+                arguments,
+                upkeep_cli::Program {
+                    version: VERSION,
+                    path,
+                },
+            ),
+            Err(error) => fail(&format!("failed to find our own program: {error}")),
+        },
+    }
+}
+
+/// The path that this program was started from, also if another file has taken its place since.
+fn program() -> std::io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    Ok(path
+        .to_str()
+        .and_then(|text| text.strip_suffix(" (deleted)"))
+        .map_or_else(|| path.clone(), PathBuf::from))
+}
+
+fn fail(message: &str) -> ExitCode {
+    use std::io::Write;
+    // If nobody can be told, the code tells.
+    let _ = writeln!(std::io::stderr(), "error: {message}");
+    ExitCode::FAILURE
+}
+
+/// Prints an error with its causes.
+fn fail_with(error: &dyn std::error::Error) -> ExitCode {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    fail(&text)
+}
+
+fn find_home() -> Result<Home, ExitCode> {
+    Home::find(&|name| std::env::var_os(name), home::uid()).map_err(|error| fail_with(&error))
+}
+
+fn daemon() -> ExitCode {
+    let home = match find_home() {
+        Ok(home) => home,
+        Err(code) => return code,
+    };
+    match upkeep_daemon::run(upkeep_daemon::DaemonSettings {
+        home,
+        version: VERSION.to_owned(),
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail_with(&error),
+    }
+}
+
+/// `upkeep keeper [--detach | --resume FD | --can-resume VERSION]`: not for people, who get it from any other verb.
+fn keeper(arguments: &[OsString]) -> ExitCode {
+    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    match words.as_slice() {
+        [] => serve(),
+        ["--detach"] => match upkeep_keeper::detach(None) {
+            Ok(upkeep_keeper::Side::Caller) => ExitCode::SUCCESS,
+            Ok(upkeep_keeper::Side::Detached) => serve(),
+            Err(error) => fail_with(&error),
+        },
+        ["--resume", state] => match state.parse() {
+            Ok(state) => finish(upkeep_keeper::resume(state, VERSION)),
+            Err(_) => fail("`--resume` takes a descriptor"),
+        },
+        ["--can-resume", version] => {
+            let fit = version.parse().is_ok_and(upkeep_keeper::can_resume);
+            if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        _ => fail("usage: upkeep keeper [--detach]"),
+    }
+}
+
+fn serve() -> ExitCode {
+    let home = match find_home() {
+        Ok(home) => home,
+        Err(code) => return code,
+    };
+    let program = match program() {
+        Ok(program) => program,
+        Err(error) => return fail(&format!("failed to find our own program: {error}")),
+    };
+    if let Err(error) = home.make() {
+        return fail_with(&error);
+    }
+    let argv = |role: &str| vec![program.clone().into_os_string(), role.into()];
+    finish(upkeep_keeper::run(upkeep_keeper::KeeperSettings {
+        run_dir: home.run,
+        daemon: upkeep_keeper::DaemonCommand {
+            program: program.clone(),
+            argv: argv("daemon"),
+            env: std::env::vars_os().collect(),
+        },
+        own_argv: argv("keeper"),
+        own_program: program,
+        version: VERSION.to_owned(),
+        times: upkeep_keeper::Times::default(),
+    }))
+}
+
+fn finish(outcome: Result<upkeep_keeper::Finished, upkeep_keeper::KeeperError>) -> ExitCode {
+    match outcome {
+        Ok(_) => ExitCode::SUCCESS,
+        // Two were started at once, and the other was first: what was wanted is there.
+        Err(upkeep_keeper::KeeperError::AlreadyRunning { .. }) => ExitCode::SUCCESS,
+        Err(error) => fail_with(&error),
+    }
+}

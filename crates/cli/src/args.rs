@@ -1,0 +1,308 @@
+//! What was typed, exactly.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use upkeep_model::size::Span;
+
+/// Keeps applications and servers in order.
+#[derive(Debug, Parser)]
+#[command(
+    name = "upkeep",
+    disable_help_subcommand = true,
+    before_help = "\
+Examples:
+  upkeep start api.js -i 2              keep two copies of a Node program running
+  upkeep start \"python3 -m http.server\" keep a command line running
+  upkeep start upkeep.yaml              bring all apps of a file to what it says
+  upkeep ls                             what runs, since when, with which figures
+  upkeep logs shop -f                   what it says, from the last lines on
+  upkeep why shop                       why it is in the state it is in
+  upkeep stop all                       stop everything, dependents first"
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Print JSON and nothing else
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+    /// Why: kept in the event log
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// How long to wait for things to come to rest, such as `30s`; `0` does not wait
+    #[arg(long, global = true, value_name = "TIME")]
+    pub(crate) wait: Option<Span>,
+    /// Only say what would be done
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start apps: of a file, a script, a command line, or by name
+    #[command(after_help = "\
+Examples:
+  upkeep start upkeep.yaml
+  upkeep start server.py -n shop -i 4 -- --port 3000
+  upkeep start \"./bin/worker --queue mail\" -n mailer
+  cat upkeep.yaml | upkeep start -")]
+    Start(Start),
+    /// Stop apps, dependents first
+    Stop(Selectors),
+    /// Restart apps, dependencies first; with a file: bring its apps to what it says and restart them
+    Restart(Start),
+    /// Stop apps and forget them
+    #[command(visible_aliases = ["del", "rm"])]
+    Delete(Selectors),
+    /// List apps with their state and figures
+    #[command(visible_aliases = ["list", "status"])]
+    Ls(Ls),
+    /// Show everything about an app
+    #[command(visible_aliases = ["describe", "info"])]
+    Show(One),
+    /// Say why an app is in the state it is in
+    Why(One),
+    /// Show what apps print
+    #[command(after_help = "\
+Examples:
+  upkeep logs                    the last lines of all apps, merged by time
+  upkeep logs shop worker -f     of two apps, and what comes
+  upkeep logs shop --err --since 2h --grep 'timeout|refused'")]
+    Logs(Logs),
+    /// Show apps with the processes below them
+    #[command(visible_alias = "ps")]
+    Tree,
+    /// Show what was done and what happened
+    Events(Events),
+    /// Tell whether the daemon answers, and who it is
+    Ping,
+    /// Stop everything, forget all apps, end
+    Kill,
+    /// Stop everything and end; the same apps come back on the next start
+    Shutdown,
+    /// Save the list of apps
+    #[command(visible_alias = "dump")]
+    Save,
+    /// Start every saved app that is not in the list
+    Resurrect,
+    /// Run the apps of a file in the foreground, as PID 1 of a container if need be
+    Run(Run),
+    /// Check a file without starting anything
+    Validate(Validate),
+    /// Replace keeper and daemon by the program now on disk; applications run on
+    Upgrade(Upgrade),
+    /// Print the completions of a shell
+    Completions(Completions),
+    /// Print the help of every command as Markdown
+    #[command(hide = true)]
+    HelpAll,
+}
+
+/// Arguments of `start`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Start {
+    /// A file, a script, a command line in one word, names or ids of apps, or `-` for a file on standard input
+    #[arg(required = true, value_name = "WHAT")]
+    pub(crate) what: Vec<String>,
+    /// Name of the app
+    #[arg(short, long)]
+    pub(crate) name: Option<String>,
+    /// How many copies: a number, or `max` for one per processor
+    #[arg(short, long, value_name = "N")]
+    pub(crate) instances: Option<String>,
+    /// Working directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<PathBuf>,
+    /// Program that runs the script; `none` executes it
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) interpreter: Option<String>,
+    /// Group of apps
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Which `env_NAME` of an ecosystem file holds
+    #[arg(long, value_name = "NAME")]
+    pub(crate) env: Option<String>,
+    /// Of a file, only these apps
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Do not start it again when it ends
+    #[arg(long)]
+    pub(crate) no_restart: bool,
+    /// Arguments of the program
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Arguments of verbs over selections.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Selectors {
+    /// Names, `NAME:INDEX`, ids, globs (`web-*`), `@NAMESPACE` or `all`
+    #[arg(required = true, value_name = "SELECTOR")]
+    pub(crate) selectors: Vec<String>,
+}
+
+/// Arguments of verbs over one app.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct One {
+    /// Name or id
+    #[arg(value_name = "APP")]
+    pub(crate) app: String,
+}
+
+/// Arguments of `ls`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Ls {
+    /// Show it again and again
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Print names only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// Arguments of `logs`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Logs {
+    /// Names, `NAME:INDEX`, ids, globs; none: all
+    #[arg(value_name = "SELECTOR")]
+    pub(crate) selectors: Vec<String>,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// How many of the newest lines [default: 15; all with --since]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) lines: Option<usize>,
+    /// Only standard error
+    #[arg(long, conflicts_with = "out")]
+    pub(crate) err: bool,
+    /// Only standard output
+    #[arg(long)]
+    pub(crate) out: bool,
+    /// Only lines since a time (`2026-11-22T10:00`, `10:30`) or for a span (`2h`)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only lines that match this regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) grep: Option<String>,
+    /// Only the text, without time and source
+    #[arg(long)]
+    pub(crate) raw: bool,
+}
+
+/// Arguments of `events`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Events {
+    /// Only of this app or instance
+    #[arg(value_name = "APP")]
+    pub(crate) app: Option<String>,
+    /// How many of the newest
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 30)]
+    pub(crate) lines: usize,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Run {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Which `env_NAME` of an ecosystem file holds
+    #[arg(long, value_name = "NAME")]
+    pub(crate) env: Option<String>,
+    /// Only these apps
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Print only the apps' text, without time and source
+    #[arg(long)]
+    pub(crate) raw: bool,
+}
+
+/// Arguments of `validate`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Validate {
+    /// The file, or `-`
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Which `env_NAME` of an ecosystem file holds
+    #[arg(long, value_name = "NAME")]
+    pub(crate) env: Option<String>,
+}
+
+/// Arguments of `upgrade`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Upgrade {
+    /// The new program [default: the file that the running one was started from]
+    #[arg(value_name = "PROGRAM")]
+    pub(crate) program: Option<PathBuf>,
+    /// Leave the keeper's program as it is
+    #[arg(long)]
+    pub(crate) daemon_only: bool,
+}
+
+/// Arguments of `completions`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// The whole tree of commands.
+pub(crate) fn tree() -> clap::Command {
+    Arguments::command()
+}
+
+/// Reads a command line. Help, version and mistakes are printed here.
+pub(crate) fn parse(arguments: Vec<OsString>, version: &'static str) -> Result<Arguments, ExitCode> {
+    let matches = tree().version(version).try_get_matches_from(arguments);
+    matches
+        .and_then(|matches| Arguments::from_arg_matches(&matches))
+        .map_err(|error| {
+            // Printing to a closed pipe may fail; the code tells all the same.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_consistent() {
+        tree().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_two_dashes_belongs_to_the_app() {
+        let line = ["upkeep", "start", "a.py", "-n", "x", "--", "--port", "1"].map(OsString::from);
+        let parsed = parse(line.to_vec(), "0").expect("a command line");
+        let Command::Start(start) = parsed.command else {
+            panic!("not start")
+        };
+        assert_eq!(start.arguments, ["--port", "1"]);
+        assert_eq!(start.name.as_deref(), Some("x"));
+    }
+}

@@ -1,0 +1,311 @@
+//! Verbs that look.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use anyhow::Context;
+use upkeep_api::{
+    body::{AppList, AppView, EventList, EventQuery, LogLine, LogQuery},
+    client::{Client, with_query},
+};
+
+use crate::{
+    args::Ls,
+    connect::connect_or_start,
+    exit::{Advised, Exit},
+    output::{Output, Paint, logs::Printer, table, time},
+    settings::Settings,
+};
+
+/// Between two pictures of `ls --watch`.
+const WATCH_STEP: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The list.
+pub(crate) async fn ls(ls: &Ls, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
+    let mut client = connect_or_start(settings).await?;
+    loop {
+        let list: AppList = client.get("/v1/apps").await?;
+        if ls.watch && !output.json {
+            // Home, picture, clear what is below: no flicker.
+            let picture = table::apps(&list.apps, output).replace('\n', "\x1b[K\n");
+            output.text(&format!("\x1b[H{picture}\x1b[J"))?;
+        } else if output.json {
+            output.document(&list)?;
+        } else if ls.quiet {
+            output.text(
+                &list
+                    .apps
+                    .iter()
+                    .map(|app| format!("{}\n", app.name))
+                    .collect::<String>(),
+            )?;
+        } else {
+            output.text(&table::apps(&list.apps, output))?;
+        }
+        if !ls.watch {
+            return Ok(Exit::Done);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_STEP) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+        }
+    }
+}
+
+/// The app that a word means: by name, or by the id of one of its instances.
+async fn find(client: &mut Client, word: &str) -> anyhow::Result<AppView> {
+    if let Ok(id) = word.parse::<u32>() {
+        let list: AppList = client.get("/v1/apps").await?;
+        let found = list
+            .apps
+            .into_iter()
+            .find(|app| app.instances.iter().any(|instance| instance.id == id));
+        let name = found
+            .map(|app| app.name)
+            .ok_or_else(|| Advised::new(Exit::NotFound, format!("there is no instance with id {id}")))?;
+        return Ok(client.get(&app_path(&name)).await?);
+    }
+    let name = word.split(':').next().unwrap_or(word);
+    let name = upkeep_model::id::AppName::parse(name)
+        .map_err(|error| Advised::new(Exit::NotFound, format!("there is no app `{word}`: {error}")))?;
+    Ok(client.get(&app_path(&name)).await?)
+}
+
+/// Where an app is.
+pub(super) fn app_path(name: &upkeep_model::id::AppName) -> String {
+    format!("/v1/apps/{}", percent_encode(name.as_str()))
+}
+
+/// Names may hold letters of any script; paths may not.
+fn percent_encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'@' | b'+' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// Everything about an app.
+pub(crate) async fn show(word: &str, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
+    let mut client = connect_or_start(settings).await?;
+    let app = find(&mut client, word).await?;
+    if output.json {
+        output.document(&app)?;
+        return Ok(Exit::Done);
+    }
+    output.text(&describe(&app, output)?)?;
+    Ok(Exit::Done)
+}
+
+fn describe(app: &AppView, output: Output) -> anyhow::Result<String> {
+    let spec = app.spec.as_ref().context("the answer lacks the specification")?;
+    let mut text = String::new();
+    let mut line = |key: &str, value: String| {
+        // Writing into a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{} {value}",
+            output.paint(Paint::Strong, &format!("{key:<14}"))
+        );
+    };
+    line("name", app.name.to_string());
+    line("namespace", app.namespace.clone());
+    line("command", spec.command.join(" "));
+    line("directory", spec.cwd.display().to_string());
+    if let Some(user) = &spec.user {
+        line("user", user.clone());
+    }
+    line("instances", spec.instances.to_string());
+    for (name, condition) in &spec.depends_on {
+        line(
+            "depends on",
+            format!("{name} ({})", format!("{condition:?}").to_lowercase()),
+        );
+    }
+    line("restart", format!("on {:?}", spec.restart.on).to_lowercase());
+    let signal = upkeep_model::exit::signal_name(spec.stop.signal);
+    line(
+        "stop",
+        format!(
+            "{signal}, then SIGKILL to the whole tree after {}",
+            spec.stop.grace
+        ),
+    );
+    line(
+        "environment",
+        format!("{} variables of its own: {}", spec.env.len(), names(&spec.env)),
+    );
+    for log in &app.logs {
+        let mut value = format!(
+            "{} ({} in {} files)",
+            log.path,
+            time::bytes(log.bytes),
+            log.rotated + 1
+        );
+        if log.dropped_lines > 0 {
+            let _ = write!(value, "; {} older lines deleted by rotation", log.dropped_lines);
+        }
+        if log.lost_bytes > 0 {
+            let _ = write!(
+                value,
+                "; {} lines LOST, the file could not be written",
+                log.lost_lines
+            );
+        }
+        if let Some(trouble) = &log.trouble {
+            let _ = write!(value, "; NOW: {trouble}");
+        }
+        line("log", value);
+    }
+    text.push('\n');
+    text.push_str(&table::apps(std::slice::from_ref(app), output));
+    for instance in &app.instances {
+        let _ = writeln!(text, "{}:{}  {}", app.name, instance.index, instance.why);
+    }
+    Ok(text)
+}
+
+/// Values may be secrets; names are not.
+fn names(env: &BTreeMap<String, String>) -> String {
+    if env.is_empty() {
+        "none".to_owned()
+    } else {
+        env.keys().cloned().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Why an app is in its state: the verdict, what led to it, and its last words.
+pub(crate) async fn why(word: &str, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
+    let mut client = connect_or_start(settings).await?;
+    let app = find(&mut client, word).await?;
+    let query = EventQuery {
+        app: Some(app.name.to_string()),
+        limit: Some(8),
+        ..EventQuery::default()
+    };
+    let events: EventList = client.get(&with_query("/v1/events", &query)).await?;
+    let query = LogQuery {
+        apps: app.name.to_string(),
+        lines: Some(10),
+        ..LogQuery::default()
+    };
+    let mut lines = client.lines(&with_query("/v1/logs", &query), false).await?;
+    let mut words: Vec<LogLine> = Vec::new();
+    while let Some(line) = lines.next().await? {
+        words.push(line);
+    }
+    if output.json {
+        output.document(&serde_json::json!({
+            "app": app.name,
+            "instances": app.instances,
+            "events": events.events,
+            "lines": words,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let mut text = String::new();
+    for instance in &app.instances {
+        let state = table::state(&app, instance, output);
+        let _ = writeln!(
+            text,
+            "{}:{} is {state}: {}",
+            app.name, instance.index, instance.why
+        );
+        if let Some(next) = instance.next_start_in_ms {
+            let _ = writeln!(text, "  next start in {}", time::span(next));
+        }
+    }
+    let clock = time::Clock::local();
+    let _ = writeln!(text, "\n{}", output.paint(Paint::Strong, "what led to it"));
+    for event in &events.events {
+        let _ = writeln!(text, "  {}", super::read::event_line(event, &clock));
+    }
+    let _ = writeln!(text, "\n{}", output.paint(Paint::Strong, "its last words"));
+    let mut printer = Printer::new(output, false);
+    for line in &words {
+        if let Some(line) = printer.line(line) {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    if words.is_empty() {
+        text.push_str("  none\n");
+    }
+    output.text(&text)?;
+    Ok(Exit::Done)
+}
+
+/// Apps with the processes below them. The processes are those of this machine, read from `/proc`.
+pub(crate) async fn tree(settings: &Settings, output: Output) -> anyhow::Result<Exit> {
+    let mut client = connect_or_start(settings).await?;
+    let list: AppList = client.get("/v1/apps").await?;
+    let processes = upkeep_host::facts::processes();
+    let mut children: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (at, process) in processes.iter().enumerate() {
+        children.entry(process.parent).or_default().push(at);
+    }
+    if output.json {
+        let apps: Vec<_> = list
+            .apps
+            .iter()
+            .flat_map(|app| app.instances.iter().map(move |instance| (app, instance)))
+            .map(|(app, instance)| {
+                let mut below = Vec::new();
+                walk(instance.pid, &processes, &children, 0, &mut |process, depth| {
+                    below.push(serde_json::json!({
+                        "pid": process.pid, "parent": process.parent, "depth": depth, "command": process.command,
+                    }));
+                });
+                serde_json::json!({
+                    "app": app.name, "index": instance.index, "actual": instance.actual, "processes": below,
+                })
+            })
+            .collect();
+        output.document(&serde_json::json!({ "instances": apps }))?;
+        return Ok(Exit::Done);
+    }
+    let mut text = String::new();
+    for app in &list.apps {
+        for instance in &app.instances {
+            let _ = writeln!(
+                text,
+                "{}:{}  {}",
+                app.name,
+                instance.index,
+                table::state(app, instance, output)
+            );
+            walk(instance.pid, &processes, &children, 1, &mut |process, depth| {
+                let _ = writeln!(
+                    text,
+                    "{:indent$}{} {}",
+                    "",
+                    process.pid,
+                    process.command,
+                    indent = depth * 2
+                );
+            });
+        }
+    }
+    output.text(&text)?;
+    Ok(Exit::Done)
+}
+
+fn walk(
+    pid: Option<u32>,
+    processes: &[upkeep_host::facts::Process],
+    children: &BTreeMap<u32, Vec<usize>>,
+    depth: usize,
+    show: &mut dyn FnMut(&upkeep_host::facts::Process, usize),
+) {
+    let Some(process) = pid.and_then(|pid| processes.iter().find(|process| process.pid == pid)) else {
+        return;
+    };
+    show(process, depth);
+    // A circle cannot be, but /proc is read while it changes.
+    if depth < 64 {
+        for child in children.get(&process.pid).into_iter().flatten() {
+            walk(Some(processes[*child].pid), processes, children, depth + 1, show);
+        }
+    }
+}

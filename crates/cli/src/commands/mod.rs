@@ -1,0 +1,46 @@
+//! One module for each family of verbs.
+
+mod act;
+mod foreground;
+mod look;
+mod machine;
+mod read;
+mod start;
+
+use crate::{args::Command, exit::Exit, output::Output, settings::Settings};
+
+/// Runs a command on a runtime of its own.
+pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> anyhow::Result<Exit> {
+    let output = *output;
+    match command {
+        Command::Completions(completions) => return machine::completions(&completions),
+        Command::HelpAll => return machine::help_all(output),
+        Command::Validate(validate) => return start::validate(&validate, output),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Start(start) => start::start(start, settings, output, false).await,
+            Command::Restart(start) => start::start(start, settings, output, true).await,
+            Command::Stop(selectors) => act::act("stop", selectors.selectors, settings, output).await,
+            Command::Delete(selectors) => act::act("delete", selectors.selectors, settings, output).await,
+            Command::Ls(ls) => look::ls(&ls, settings, output).await,
+            Command::Show(one) => look::show(&one.app, settings, output).await,
+            Command::Why(one) => look::why(&one.app, settings, output).await,
+            Command::Tree => look::tree(settings, output).await,
+            Command::Logs(logs) => read::logs(&logs, settings, output).await,
+            Command::Events(events) => read::events(&events, settings, output).await,
+            Command::Ping => machine::ping(settings, output).await,
+            Command::Kill => machine::end("kill", settings, output).await,
+            Command::Shutdown => machine::end("shutdown", settings, output).await,
+            Command::Save => act::snapshot("PUT", "/v1/snapshot", settings, output).await,
+            Command::Resurrect => act::snapshot("POST", "/v1/snapshot/restore", settings, output).await,
+            Command::Run(run) => foreground::run(&run, settings, output).await,
+            Command::Upgrade(upgrade) => machine::upgrade(&upgrade, settings, output).await,
+            Command::Completions(_) | Command::HelpAll | Command::Validate(_) => Ok(Exit::Done),
+        }
+    })
+}

@@ -1,0 +1,143 @@
+//! Verbs that read what was written: logs and events.
+
+use std::io::Write;
+
+use upkeep_api::{
+    body::{Event, EventList, EventQuery, LogLine, LogQuery, Stream},
+    client::{ClientError, Lines, with_query},
+};
+
+use crate::{
+    args::{Events, Logs},
+    connect::connect_or_start,
+    exit::{Advised, Exit},
+    output::{Output, logs::Printer, time},
+    settings::Settings,
+};
+
+/// How many lines `logs` shows unless told otherwise.
+const LINES: usize = 15;
+
+/// Log lines: history, then what comes.
+pub(crate) async fn logs(logs: &Logs, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
+    let since = match &logs.since {
+        Some(text) => Some(time::parse_since(text).ok_or_else(|| {
+            Advised::new(Exit::Usage, format!("`{text}` is no time"))
+                .hint("write a span (`2h`), a time of day (`10:30`) or a date (`2026-11-22T10:30`)")
+        })?),
+        None => None,
+    };
+    let query = LogQuery {
+        apps: logs.selectors.join(","),
+        lines: logs.lines.or(if since.is_none() { Some(LINES) } else { None }),
+        stream: match (logs.out, logs.err) {
+            (true, _) => Some(Stream::Out),
+            (_, true) => Some(Stream::Err),
+            _ => None,
+        },
+        since,
+        grep: logs.grep.clone(),
+        follow: logs.follow,
+    };
+    let mut client = connect_or_start(settings).await?;
+    let lines = client.lines(&with_query("/v1/logs", &query), logs.follow).await?;
+    print(lines, Printer::new(output, logs.raw), logs.follow).await
+}
+
+/// Prints lines until they end or somebody interrupts.
+pub(crate) async fn print(mut lines: Lines, mut printer: Printer, follow: bool) -> anyhow::Result<Exit> {
+    let mut out = std::io::BufWriter::with_capacity(64 << 10, std::io::stdout());
+    loop {
+        let next = tokio::select! {
+            // Cancel-safe: after an interrupt nothing is read any more.
+            next = lines.next::<LogLine>() => next,
+            _ = tokio::signal::ctrl_c() => {
+                out.flush()?;
+                return Ok(Exit::Interrupted);
+            }
+        };
+        match next {
+            Ok(Some(line)) => {
+                if let Some(line) = printer.line(&line) {
+                    out.write_all(line.as_bytes())?;
+                    out.write_all(b"\n")?;
+                }
+                if follow {
+                    out.flush()?;
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                out.flush()?;
+                return Err(error.into());
+            }
+        }
+    }
+    out.flush()?;
+    if follow {
+        return Err(ClientError::Broken {
+            call: "GET /v1/logs".to_owned(),
+            why: "the daemon ended or was replaced".to_owned(),
+        }
+        .into());
+    }
+    Ok(Exit::Done)
+}
+
+/// An event on one line.
+pub(crate) fn event_line(event: &Event, clock: &time::Clock) -> String {
+    let mut line = format!("{}  {:<8} {}", clock.text(event.at), event.what, event.target);
+    if !event.why.is_empty() {
+        line.push_str(&format!(": {}", event.why));
+    }
+    if !event.result.is_empty() {
+        line.push_str(&format!(" -> {}", event.result));
+    }
+    if event.who != "upkeep" {
+        line.push_str(&format!("  ({})", event.who));
+    }
+    line
+}
+
+/// The event log.
+pub(crate) async fn events(events: &Events, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
+    let mut client = connect_or_start(settings).await?;
+    let query = EventQuery {
+        app: events.app.clone(),
+        limit: Some(events.lines),
+        follow: events.follow,
+        ..EventQuery::default()
+    };
+    let path = with_query("/v1/events", &query);
+    let clock = time::Clock::local();
+    if events.follow {
+        let mut lines = client.lines(&path, true).await?;
+        loop {
+            let next = tokio::select! {
+                // Cancel-safe: after an interrupt nothing is read any more.
+                next = lines.next::<Event>() => next?,
+                _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+            };
+            let Some(event) = next else { return Ok(Exit::Done) };
+            let line = if output.json {
+                serde_json::to_string(&event)?
+            } else {
+                event_line(&event, &clock)
+            };
+            output.text(&line)?;
+        }
+    }
+    let list: EventList = client.get(&path).await?;
+    if output.json {
+        output.document(&list)?;
+    } else {
+        output.text(
+            &list
+                .events
+                .iter()
+                .map(|event| event_line(event, &clock) + "\n")
+                .collect::<String>(),
+        )?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,325 @@
+//! `start`, `restart` and `validate`: what the words mean, read from files, scripts and command lines.
+//!
+//! Words are files if every one of them is a file of apps (or `-`); else names if every one selects something that
+//! exists; else a script or a command line with its arguments.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use upkeep_api::{
+    body::{ActionOptions, ActionResult, AppList, Apply, Selection},
+    client::{Client, ClientError},
+    error::Code,
+};
+use upkeep_host::facts;
+use upkeep_model::{
+    app::AppSpec,
+    file::{
+        self, Format,
+        resolve::{CommandLine, Facts, FileKind, Resolved, from_command_line},
+    },
+    id::AppName,
+    restart::RestartOn,
+};
+
+use super::act;
+use crate::{
+    args,
+    connect::connect_or_start,
+    exit::{Advised, Exit},
+    output::{Output, progress},
+    settings::Settings,
+};
+
+/// The largest file that is read.
+const FILE_MAX: u64 = 16 << 20;
+
+/// `start` and, with `restart`, `restart`.
+pub(crate) async fn start(
+    start: args::Start,
+    settings: &Settings,
+    output: Output,
+    restart: bool,
+) -> anyhow::Result<Exit> {
+    if start.what.iter().all(|word| is_app_file(word)) {
+        let mut apps = Vec::new();
+        for word in &start.what {
+            apps.extend(load(Path::new(word), start.env.as_deref(), &start.only, output)?);
+        }
+        let mut client = connect_or_start(settings).await?;
+        return apply(&mut client, apps, restart, settings, output).await;
+    }
+    let mut client = connect_or_start(settings).await?;
+    let is_plain = start.arguments.is_empty() && start.name.is_none() && start.instances.is_none();
+    if restart || (is_plain && selects(&mut client, &start.what).await?) {
+        let verb = if restart { "restart" } else { "start" };
+        let result = act::select(&mut client, verb, start.what, settings).await?;
+        return act::show(&result, settings, output);
+    }
+    let list: AppList = client.get("/v1/apps").await?;
+    let explicit = start.name.is_some();
+    let resolved = command_line(start, &list)?;
+    warn(&resolved.warnings, output);
+    if !explicit {
+        for spec in &resolved.apps {
+            refuse_another(&mut client, spec).await?;
+        }
+    }
+    apply(&mut client, resolved.apps, false, settings, output).await
+}
+
+/// Whether a word names a file of apps, by its name; whether it is there is for the reader to say.
+fn is_app_file(word: &str) -> bool {
+    let name = word.rsplit('/').next().unwrap_or(word).to_ascii_lowercase();
+    let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
+    word == "-"
+        || name == "procfile"
+        || name.starts_with("procfile.")
+        || ends(&[".yaml", ".yml", ".toml", ".json", ".json5", ".jsonc", ".procfile"])
+        || ends(&[".config.js", ".config.cjs", ".config.mjs", ".config.ts"])
+}
+
+/// Whether all words select something.
+async fn selects(client: &mut Client, words: &[String]) -> anyhow::Result<bool> {
+    // A path that exists is what a person means who types it.
+    if words
+        .iter()
+        .any(|word| word.contains('/') || Path::new(word).is_file())
+    {
+        return Ok(false);
+    }
+    let selection = Selection {
+        selectors: words.to_vec(),
+        options: ActionOptions {
+            dry_run: true,
+            ..ActionOptions::default()
+        },
+    };
+    match client
+        .call::<ActionResult>("POST", "/v1/selections/start", Some(&selection))
+        .await
+    {
+        Ok(_) => Ok(true),
+        Err(ClientError::Refused(body)) if body.code == Code::NotFound => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A script of another folder that happens to have the same name must not replace an app silently.
+async fn refuse_another(client: &mut Client, spec: &AppSpec) -> anyhow::Result<()> {
+    let known: upkeep_api::body::AppView = match client.get(&super::look::app_path(&spec.name)).await {
+        Ok(known) => known,
+        Err(ClientError::Refused(body)) if body.code == Code::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(old) = known.spec else { return Ok(()) };
+    if old.command == spec.command && old.cwd == spec.cwd {
+        return Ok(());
+    }
+    Err(Advised::new(
+        Exit::Conflict,
+        format!(
+            "there is an app `{}` that runs `{}` in `{}`",
+            spec.name,
+            old.command.join(" "),
+            old.cwd.display()
+        ),
+    )
+    .hint(format!(
+        "give the new one a name with `-n`, or replace the old one with `-n {}`",
+        spec.name
+    ))
+    .into())
+}
+
+async fn apply(
+    client: &mut Client,
+    apps: Vec<AppSpec>,
+    restart_unchanged: bool,
+    settings: &Settings,
+    output: Output,
+) -> anyhow::Result<Exit> {
+    let body = Apply {
+        apps,
+        restart_unchanged,
+        options: settings.options(),
+    };
+    let call = client.call("POST", "/v1/apps", Some(&body));
+    let result: ActionResult = progress::during("waiting for the apps to start", call).await?;
+    act::show(&result, settings, output)
+}
+
+/// Checks a file and says what it comes to.
+pub(crate) fn validate(validate: &args::Validate, output: Output) -> anyhow::Result<Exit> {
+    let resolved = read(&validate.file, validate.env.as_deref(), BTreeSet::new())?;
+    if output.json {
+        let apps: Vec<AppSpec> = resolved
+            .apps
+            .into_iter()
+            .map(|app| AppSpec {
+                inherited_env: BTreeMap::new(),
+                ..app
+            })
+            .collect();
+        output.document(&serde_json::json!({ "apps": apps, "warnings": resolved.warnings }))?;
+        return Ok(Exit::Done);
+    }
+    warn(&resolved.warnings, output);
+    let mut text = String::new();
+    for app in &resolved.apps {
+        text.push_str(&format!(
+            "{}: {} x {}\n",
+            app.name,
+            app.instances,
+            app.command.join(" ")
+        ));
+    }
+    output.text(&text)?;
+    Ok(Exit::Done)
+}
+
+/// The apps of a file.
+pub(crate) fn load(
+    path: &Path,
+    env_name: Option<&str>,
+    only: &[String],
+    output: Output,
+) -> anyhow::Result<Vec<AppSpec>> {
+    let mut resolved = read(path, env_name, BTreeSet::new())?;
+    warn(&resolved.warnings, output);
+    if !only.is_empty() {
+        for name in only {
+            if !resolved.apps.iter().any(|app| app.name.as_str() == name) {
+                let names: Vec<String> = resolved.apps.iter().map(|app| app.name.to_string()).collect();
+                return Err(Advised::new(
+                    Exit::NotFound,
+                    format!("`{}` has no app `{name}`", path.display()),
+                )
+                .hint(format!("it has {}", names.join(", ")))
+                .into());
+            }
+        }
+        resolved
+            .apps
+            .retain(|app| only.iter().any(|name| app.name.as_str() == name));
+    }
+    Ok(resolved.apps)
+}
+
+fn warn(warnings: &[String], output: Output) {
+    for warning in warnings {
+        output.warn(warning);
+    }
+}
+
+fn read(path: &Path, env_name: Option<&str>, known_apps: BTreeSet<AppName>) -> anyhow::Result<Resolved> {
+    let here = std::env::current_dir().context("failed to find the current directory")?;
+    let (text, shown, format, directory) = if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin()
+            .lock()
+            .take(FILE_MAX)
+            .read_to_string(&mut text)
+            .context("failed to read standard input")?;
+        // YAML contains JSON; PM2's files are told by their keys.
+        let format = Format::detect("standard-input.yaml", &text)?;
+        (text, "standard input".to_owned(), format, here)
+    } else {
+        let shown = path.display().to_string();
+        if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > FILE_MAX) {
+            return Err(Advised::new(
+                Exit::Refused,
+                format!("failed to read `{shown}`: it is larger than 16 MiB"),
+            )
+            .into());
+        }
+        // The name may refuse what the content need not be read for.
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let exit = if error.kind() == std::io::ErrorKind::NotFound {
+                    Exit::NotFound
+                } else {
+                    Exit::Refused
+                };
+                return Err(Advised::new(exit, format!("failed to read `{shown}`: {error}")).into());
+            }
+        };
+        let format = Format::detect(&shown, &text)?;
+        let absolute = std::path::absolute(path)?;
+        (
+            text,
+            shown,
+            format,
+            absolute.parent().map_or(here, Path::to_owned),
+        )
+    };
+    let written = file::parse(&text, &shown, format)?;
+    with_facts(directory, env_name, known_apps, |facts| {
+        Ok(file::resolve::resolve(written, facts)?)
+    })
+}
+
+fn command_line(start: args::Start, list: &AppList) -> anyhow::Result<Resolved> {
+    let here = std::env::current_dir().context("failed to find the current directory")?;
+    let line = CommandLine {
+        words: start.what,
+        args: start.arguments,
+        name: start.name,
+        namespace: start.namespace,
+        cwd: start.cwd.map(|path| path.display().to_string()),
+        instances: start.instances,
+        interpreter: start.interpreter,
+        restart: start.no_restart.then_some(RestartOn::Never),
+        ..CommandLine::default()
+    };
+    let known = list.apps.iter().map(|app| app.name.clone()).collect();
+    with_facts(here, start.env.as_deref(), known, |facts| {
+        Ok(from_command_line(line, facts)?)
+    })
+}
+
+fn with_facts<T>(
+    file_dir: PathBuf,
+    env_name: Option<&str>,
+    known_apps: BTreeSet<AppName>,
+    run: impl FnOnce(&Facts<'_>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    // What is not UTF-8 cannot be kept in a JSON store; programs that need such a variable are rarer than that.
+    let caller_env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let path_variable = caller_env.get("PATH").cloned().unwrap_or_default();
+    let facts = Facts {
+        file_dir,
+        cpus: facts::cpus(),
+        caller_env,
+        env_name: env_name.map(str::to_owned),
+        known_apps,
+        read_file: &|path| std::fs::read_to_string(path),
+        find_program: &|name| facts::find_program(name, &path_variable).is_some(),
+        file_kind: &file_kind,
+    };
+    run(&facts)
+}
+
+fn file_kind(path: &Path) -> Option<FileKind> {
+    if !path.is_file() {
+        return None;
+    }
+    if facts::is_executable(path) {
+        return Some(FileKind::Executable);
+    }
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(1024).read_to_end(&mut start));
+    // A file that cannot be read is not text to us.
+    Some(if read.is_ok() && !start.contains(&0) {
+        FileKind::Text
+    } else {
+        FileKind::Binary
+    })
+}

@@ -1,0 +1,110 @@
+//! The table of apps.
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use upkeep_api::body::{AppView, InstanceView};
+use upkeep_model::{exit::Exit, state::Actual};
+
+use super::{Output, Paint, time, width};
+
+/// One row for each instance; the reason only where there is one and room for it.
+pub(crate) fn apps(apps: &[AppView], output: Output) -> String {
+    if apps.is_empty() {
+        return "no apps; `upkeep start FILE` starts some\n".to_owned();
+    }
+    let columns = width();
+    let wide = columns.is_none_or(|columns| columns >= 100);
+    let mut table = Table::new();
+    // No lines: it fits more terminals, and `awk` reads it.
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    if let Some(columns) = columns {
+        table.set_width(columns);
+    }
+    let mut header = vec![
+        "id", "name", "state", "pid", "uptime", "restarts", "cpu", "memory",
+    ];
+    if wide {
+        header.push("why");
+    }
+    table.set_header(header);
+    for app in apps {
+        for instance in &app.instances {
+            let mut row = vec![
+                right(instance.id.to_string()),
+                Cell::new(name(app, instance)),
+                Cell::new(state(app, instance, output)),
+                right(instance.pid.map_or_else(dash, |pid| pid.to_string())),
+                right(instance.uptime_ms.map_or_else(dash, time::span)),
+                right(instance.restarts.to_string()),
+                right(
+                    instance
+                        .cpu_percent
+                        .map_or_else(dash, |percent| format!("{percent:.1}%")),
+                ),
+                right(instance.memory_bytes.map_or_else(dash, time::bytes)),
+            ];
+            if wide {
+                row.push(Cell::new(reason(instance)));
+            }
+            table.add_row(row);
+        }
+    }
+    let mut text: String = table
+        .lines()
+        .map(|line| line.trim_end().to_owned() + "\n")
+        .collect();
+    if text.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+fn right(text: String) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+fn name(app: &AppView, instance: &InstanceView) -> String {
+    if app.instances.len() == 1 {
+        app.name.to_string()
+    } else {
+        format!("{}:{}", app.name, instance.index)
+    }
+}
+
+/// The state as a word in its colour.
+pub(crate) fn state(app: &AppView, instance: &InstanceView, output: Output) -> String {
+    let checked = app.has_readiness;
+    let (word, paint) = match instance.actual {
+        Actual::Running if instance.ready => ("running", Paint::Good),
+        // Without a check it is taken for ready after a moment, which is nobody's trouble.
+        Actual::Running if !checked => ("running", Paint::Good),
+        Actual::Running => ("not ready", Paint::Busy),
+        Actual::Stopped => ("stopped", Paint::Quiet),
+        Actual::Completed => ("completed", Paint::Quiet),
+        Actual::Waiting => ("waiting", Paint::Busy),
+        Actual::Starting => ("starting", Paint::Busy),
+        Actual::Stopping => ("stopping", Paint::Busy),
+        Actual::Killing => ("killing", Paint::Bad),
+        Actual::BackingOff => ("backing off", Paint::Bad),
+        Actual::Failed => ("failed", Paint::Bad),
+        Actual::GaveUp => ("gave up", Paint::Bad),
+    };
+    output.paint(paint, word)
+}
+
+/// What a table says beside the state: nothing where all is well.
+fn reason(instance: &InstanceView) -> String {
+    match instance.actual {
+        Actual::Running if instance.restarts == 0 => String::new(),
+        Actual::Running => instance
+            .last_exit
+            .map(|exit| format!("last: {exit}"))
+            .unwrap_or_default(),
+        Actual::Stopped if matches!(instance.last_exit, None | Some(Exit::Code(0))) => String::new(),
+        _ => instance.why.clone(),
+    }
+}

@@ -1,0 +1,144 @@
+//! Times and sizes for people.
+
+use jiff::{Timestamp, ToSpan, Zoned, civil, tz::TimeZone};
+
+/// A span in its two largest units: `3d 4h`, `12m 5s`, `850ms`.
+pub(crate) fn span(millis: u64) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    for (at, (unit, factor)) in units.iter().enumerate() {
+        if millis >= *factor {
+            let first = millis / factor;
+            return match units.get(at + 1) {
+                Some((smaller, step)) if millis % factor / step > 0 => {
+                    format!("{first}{unit} {}{smaller}", millis % factor / step)
+                }
+                _ => format!("{first}{unit}"),
+            };
+        }
+    }
+    format!("{millis}ms")
+}
+
+/// Bytes with three digits: `1.5 MB` of 1024s.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "K", "M", "G"] {
+        if value < 1024.0 {
+            return if unit == "B" || value >= 100.0 {
+                format!("{value:.0}{unit}")
+            } else {
+                format!("{value:.1}{unit}")
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1}T")
+}
+
+/// A Unix time in the local zone.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    zone: TimeZone,
+    today: civil::Date,
+}
+
+impl Clock {
+    pub(crate) fn local() -> Self {
+        let now = Zoned::now();
+        Self {
+            zone: now.time_zone().clone(),
+            today: now.date(),
+        }
+    }
+
+    /// `10:03:12.250`, with the date in front unless it is today.
+    pub(crate) fn text(&self, at: f64) -> String {
+        let Ok(stamp) = Timestamp::from_millisecond(millis(at)) else {
+            return format!("@{at}");
+        };
+        let local = stamp.to_zoned(self.zone.clone());
+        if local.date() == self.today {
+            local.strftime("%H:%M:%S%.3f").to_string()
+        } else {
+            local.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "`as` saturates, and that is meant"
+)]
+fn millis(seconds: f64) -> i64 {
+    (seconds * 1000.0).round() as i64
+}
+
+/// `2h`, `10:30`, `2026-11-22`, `2026-11-22T10:30[:00][Z]` or `@1795000000` as Unix seconds.
+pub(crate) fn parse_since(text: &str) -> Option<f64> {
+    let now = Zoned::now();
+    let seconds = |zoned: &Zoned| zoned.timestamp().as_millisecond() as f64 / 1000.0;
+    if let Some(unix) = text.strip_prefix('@') {
+        return unix.parse().ok();
+    }
+    if !text.chars().all(|character| character.is_ascii_digit())
+        && let Ok(span) = text.parse::<upkeep_model::size::Span>()
+    {
+        let millis = i64::try_from(span.as_millis()).ok()?;
+        return now
+            .checked_sub(millis.milliseconds())
+            .ok()
+            .map(|since| seconds(&since));
+    }
+    if let Ok(stamp) = text.parse::<Timestamp>() {
+        return Some(stamp.as_millisecond() as f64 / 1000.0);
+    }
+    let local = text
+        .parse::<civil::DateTime>()
+        .or_else(|_| text.parse::<civil::Date>().map(|date| date.at(0, 0, 0, 0)))
+        .or_else(|_| {
+            text.parse::<civil::Time>()
+                .map(|time| now.date().to_datetime(time))
+        })
+        .ok()?;
+    local
+        .to_zoned(now.time_zone().clone())
+        .ok()
+        .map(|since| seconds(&since))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_show_two_units() {
+        let shown = [0, 850, 61_000, 3_600_000, 100_000_000].map(span);
+        assert_eq!(shown, ["0ms", "850ms", "1m 1s", "1h", "1d 3h"]);
+    }
+
+    #[test]
+    fn sizes_show_three_digits() {
+        assert_eq!(
+            [500, 1536, 150 << 20, 3 << 40].map(bytes),
+            ["500B", "1.5K", "150M", "3.0T"]
+        );
+    }
+
+    #[test]
+    fn since_is_read_in_every_form() {
+        for text in [
+            "2h",
+            "90s",
+            "10:30",
+            "2026-11-22",
+            "2026-11-22T10:30",
+            "2026-11-22T10:30:00Z",
+            "@12.5",
+        ] {
+            assert!(parse_since(text).is_some(), "{text}");
+        }
+        for text in ["", "yesterday", "25:99"] {
+            assert!(parse_since(text).is_none(), "{text}");
+        }
+    }
+}

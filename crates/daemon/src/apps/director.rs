@@ -1,0 +1,839 @@
+//! The director: carries out commands, one at a time up to the point where they are durable and ordered.
+//!
+//! Each command goes through the same steps: *plan* (what would change; a `dry_run` ends here), *commit* (records and
+//! event in one transaction; a refusal ends here and nothing has changed), *order* (mail to the actors), *wait* (until
+//! all that was ordered has come to rest, or the client's patience is over). The first three hold the director's lock;
+//! the last does not, except where order matters: stops go wave by wave, dependents first, and restarts of several
+//! apps dependencies first.
+
+use std::{collections::BTreeMap, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+
+use tokio::sync::{Mutex, oneshot};
+use upkeep_api::{
+    body::{ActionOptions, ActionResult, Apply, Change, Event as LogEvent, Selection, What},
+    error::Code,
+};
+use upkeep_model::{
+    app::AppSpec,
+    id::AppName,
+    state::{Actual, Desired},
+};
+use upkeep_store::{Condition, Store, Txn};
+use upkeep_supervise::{event::Order, order};
+
+use super::{
+    actor::{Actor, Context, Mail},
+    directory::{AppEntry, AppRecord, InstanceRecord, RECORD_VERSION, key},
+    selector::{self, Selected},
+    view::{self, Usage},
+};
+use crate::{
+    command::{Command, Outcome, Principal, Refusal, Verb},
+    events::{self, Events},
+    tasks::Task,
+};
+
+/// How long a client waits for things to come to rest unless it says otherwise.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How many instances one app may have.
+const INSTANCES_MAX: u32 = 1000;
+/// Where the next instance id is kept.
+const NEXT_ID: &str = "/meta/next_id";
+
+/// The director.
+pub(crate) struct Director {
+    context: Rc<Context>,
+    usage: Arc<Usage>,
+    dump: PathBuf,
+    lock: Mutex<State>,
+}
+
+struct State {
+    /// The actors' tasks: dropped with their app.
+    actors: BTreeMap<AppName, Task>,
+    next_id: u32,
+}
+
+impl std::fmt::Debug for Director {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Director").finish_non_exhaustive()
+    }
+}
+
+/// What a command comes to, before it is done.
+struct Plan {
+    changes: Vec<Change>,
+    txn: Txn,
+    /// Records that the transaction writes.
+    records: BTreeMap<AppName, Arc<AppRecord>>,
+    next_id: u32,
+}
+
+impl Director {
+    pub(crate) fn new(
+        context: Rc<Context>,
+        store: &dyn Store,
+        usage: Arc<Usage>,
+        dump: PathBuf,
+        actors: BTreeMap<AppName, Task>,
+    ) -> Result<Self, Refusal> {
+        let stored = store
+            .get(NEXT_ID)?
+            .and_then(|entry| String::from_utf8(entry.value).ok()?.parse().ok());
+        let used = {
+            let apps = context.directory.read();
+            let ids = apps
+                .values()
+                .flat_map(|entry| entry.record.instances.iter().map(|instance| instance.id));
+            ids.max().map_or(0, |id| id + 1)
+        };
+        let next_id = stored.unwrap_or(0).max(used);
+        Ok(Self {
+            context,
+            usage,
+            dump,
+            lock: Mutex::new(State { actors, next_id }),
+        })
+    }
+
+    /// Carries out a command.
+    pub(crate) async fn execute(&self, command: Command, principal: &Principal) -> Outcome {
+        match command {
+            Command::Apply(apply) => self.apply(apply, principal, "apply").await,
+            Command::Act {
+                verb: Verb::Delete,
+                selection,
+            } => self.delete(selection, principal).await,
+            Command::Act { verb, selection } => self.act(verb, selection, principal).await,
+            Command::Save { options } => self.save(options, principal).await,
+            Command::Restore { options } => self.restore(options, principal).await,
+            Command::End {
+                forget: true,
+                options,
+            } => {
+                let selection = Selection {
+                    selectors: vec!["all".to_owned()],
+                    options,
+                };
+                self.delete(selection, principal).await
+            }
+            Command::End {
+                forget: false,
+                options,
+            } => self.stop_all(options, principal).await,
+            Command::Upgrade(_) => Err(Refusal::new(
+                Code::Internal,
+                "an upgrade is carried out by the daemon's main loop",
+            )),
+        }
+    }
+
+    async fn apply(&self, apply: Apply, principal: &Principal, what: &str) -> Outcome {
+        let mut state = self.lock.lock().await;
+        let plan = self.plan_apply(&apply, state.next_id)?;
+        if apply.options.dry_run {
+            return Ok(self.dry(plan.changes));
+        }
+        let names: Vec<AppName> = plan.changes.iter().map(|change| change.app.clone()).collect();
+        let event = action_event(principal, what, &plan.changes, &apply.options);
+        let (revision, event) = self.commit(plan.txn, event).await?;
+        state.next_id = plan.next_id;
+        for change in &plan.changes {
+            let Some(record) = plan.records.get(&change.app) else {
+                continue;
+            };
+            self.put(&mut state, change, record, revision, apply.restart_unchanged)
+                .await;
+        }
+        drop(state);
+        let settled = self.wait(&names, &apply.options).await;
+        Ok(self.result(plan.changes, &names, Some(event), settled))
+    }
+
+    /// Gives a committed record to its actor, or makes the actor.
+    async fn put(
+        &self,
+        state: &mut State,
+        change: &Change,
+        record: &Arc<AppRecord>,
+        revision: u64,
+        restart: bool,
+    ) {
+        let name = &change.app;
+        let known = self.context.directory.get(name);
+        let Some(entry) = known else {
+            let actor = Actor::start(&self.context, Arc::clone(record), revision, BTreeMap::new());
+            state.actors.insert(name.clone(), actor);
+            return;
+        };
+        let restart = change.what == What::Updated || (restart && change.what == What::Restarted);
+        self.context.directory.insert(
+            name.clone(),
+            AppEntry {
+                record: Arc::clone(record),
+                revision,
+                ..entry.clone()
+            },
+        );
+        mail(&entry, |done| Mail::Update {
+            record: Arc::clone(record),
+            restart,
+            done,
+        })
+        .await;
+    }
+
+    fn plan_apply(&self, apply: &Apply, mut next_id: u32) -> Result<Plan, Refusal> {
+        let apps = self.context.directory.read();
+        let mut plan = Plan {
+            changes: Vec::new(),
+            txn: Txn::default(),
+            records: BTreeMap::new(),
+            next_id,
+        };
+        let mut dependencies: BTreeMap<AppName, Vec<AppName>> = apps
+            .iter()
+            .map(|(name, entry)| {
+                (
+                    name.clone(),
+                    entry.record.spec.depends_on.keys().cloned().collect(),
+                )
+            })
+            .collect();
+        for spec in &apply.apps {
+            check(spec)?;
+            dependencies.insert(spec.name.clone(), spec.depends_on.keys().cloned().collect());
+        }
+        order::start_waves(&dependencies).map_err(|error| {
+            Refusal::new(Code::Invalid, error.to_string()).hint("nothing was changed; check `depends_on`")
+        })?;
+        for spec in &apply.apps {
+            let name = &spec.name;
+            if plan.records.contains_key(name) {
+                return Err(Refusal::new(Code::Invalid, format!("`{name}` is given twice")));
+            }
+            let old = apps.get(name);
+            let mut ids: Vec<u32> = old.map_or_else(Vec::new, |entry| {
+                entry
+                    .record
+                    .instances
+                    .iter()
+                    .map(|instance| instance.id)
+                    .collect()
+            });
+            ids.truncate(spec.instances as usize);
+            while ids.len() < spec.instances as usize {
+                ids.push(next_id);
+                next_id += 1;
+            }
+            let up = |desired| {
+                ids.iter()
+                    .map(|id| InstanceRecord { id: *id, desired })
+                    .collect::<Vec<_>>()
+            };
+            let (what, instances) = match old {
+                None => (
+                    What::Created,
+                    up(if spec.autostart {
+                        Desired::Up
+                    } else {
+                        Desired::Down
+                    }),
+                ),
+                Some(entry) => {
+                    let running = entry
+                        .record
+                        .instances
+                        .iter()
+                        .all(|instance| instance.desired == Desired::Up)
+                        && entry.status.borrow().instances.iter().all(|instance| {
+                            !matches!(
+                                instance.view.actual,
+                                Actual::Stopped | Actual::GaveUp | Actual::Failed | Actual::Completed
+                            )
+                        });
+                    let same = !entry.record.spec.differs_from(spec);
+                    let what = match (same, running) {
+                        (true, true) if apply.restart_unchanged => What::Restarted,
+                        (true, true) => What::Unchanged,
+                        (true, false) => What::Started,
+                        (false, _) => What::Updated,
+                    };
+                    (what, up(Desired::Up))
+                }
+            };
+            plan.changes.push(Change {
+                app: name.clone(),
+                instances: Vec::new(),
+                what,
+            });
+            if what == What::Unchanged {
+                continue;
+            }
+            let record = AppRecord {
+                version: RECORD_VERSION,
+                spec: spec.clone(),
+                instances,
+            };
+            plan.write(record, old.map_or(0, |entry| entry.revision))?;
+        }
+        if next_id != plan.next_id {
+            plan.next_id = next_id;
+            plan.txn
+                .puts
+                .push((NEXT_ID.to_owned(), next_id.to_string().into_bytes()));
+        }
+        Ok(plan)
+    }
+
+    async fn act(&self, verb: Verb, selection: Selection, principal: &Principal) -> Outcome {
+        let state = self.lock.lock().await;
+        let selected = self.select(&selection.selectors)?;
+        let (plan, waves) = self.plan_act(verb, &selected)?;
+        if selection.options.dry_run {
+            return Ok(self.dry(plan.changes));
+        }
+        let names: Vec<AppName> = selected.keys().cloned().collect();
+        let event = action_event(principal, verb.as_str(), &plan.changes, &selection.options);
+        let (revision, event) = self.commit(plan.txn, event).await?;
+        for (name, record) in plan.records {
+            if let Some(entry) = self.context.directory.get(&name) {
+                self.context.directory.insert(
+                    name,
+                    AppEntry {
+                        record,
+                        revision,
+                        ..entry
+                    },
+                );
+            }
+        }
+        drop(state);
+        let order = match verb {
+            Verb::Start => Order::Start,
+            Verb::Stop | Verb::Delete => Order::Stop,
+            Verb::Restart => Order::Restart,
+        };
+        let mut settled = true;
+        for wave in waves {
+            for name in &wave {
+                let instances = selected.get(name).cloned().flatten();
+                if let Some(entry) = self.context.directory.get(name) {
+                    mail(&entry, |done| Mail::Order {
+                        order,
+                        instances,
+                        done,
+                    })
+                    .await;
+                }
+            }
+            settled &= self.wait(&wave, &selection.options).await;
+        }
+        Ok(self.result(plan.changes, &names, Some(event), settled))
+    }
+
+    /// What an order changes, and in which waves it is given.
+    fn plan_act(&self, verb: Verb, selected: &Selected) -> Result<(Plan, Vec<Vec<AppName>>), Refusal> {
+        let apps = self.context.directory.read();
+        let mut plan = Plan {
+            changes: Vec::new(),
+            txn: Txn::default(),
+            records: BTreeMap::new(),
+            next_id: 0,
+        };
+        let mut dependencies = BTreeMap::new();
+        for (name, instances) in selected {
+            let Some(entry) = apps.get(name) else { continue };
+            let wanted = if verb == Verb::Stop {
+                Desired::Down
+            } else {
+                Desired::Up
+            };
+            let what = match verb {
+                Verb::Start => What::Started,
+                Verb::Stop => What::Stopped,
+                Verb::Restart => What::Restarted,
+                Verb::Delete => What::Deleted,
+            };
+            plan.changes.push(Change {
+                app: name.clone(),
+                instances: instances.clone().unwrap_or_default(),
+                what,
+            });
+            let mut record = AppRecord::clone(&entry.record);
+            for (index, instance) in record.instances.iter_mut().enumerate() {
+                if instances
+                    .as_ref()
+                    .is_none_or(|chosen| chosen.iter().any(|one| *one as usize == index))
+                {
+                    instance.desired = wanted;
+                }
+            }
+            if record != *entry.record {
+                plan.write(record, entry.revision)?;
+            }
+            let depends_on = &entry.record.spec.depends_on;
+            let depends_on = depends_on
+                .keys()
+                .filter(|other| selected.contains_key(*other))
+                .cloned()
+                .collect();
+            dependencies.insert(name.clone(), depends_on);
+        }
+        let all = || vec![selected.keys().cloned().collect::<Vec<_>>()];
+        let waves = match verb {
+            Verb::Stop | Verb::Delete => order::stop_waves(&dependencies),
+            Verb::Restart => order::start_waves(&dependencies).unwrap_or_else(|_| all()),
+            // A start waits for its dependencies by itself.
+            Verb::Start => all(),
+        };
+        Ok((plan, waves))
+    }
+
+    async fn delete(&self, selection: Selection, principal: &Principal) -> Outcome {
+        let selected = {
+            let selected = self.select(&selection.selectors)?;
+            if let Some((name, _)) = selected.iter().find(|(_, instances)| instances.is_some()) {
+                return Err(Refusal::new(
+                    Code::Invalid,
+                    format!("one instance of `{name}` cannot be deleted"),
+                )
+                .hint(format!(
+                    "delete the app (`{name}`), stop the instance, or apply fewer `instances`"
+                )));
+            }
+            selected
+        };
+        let changes: Vec<Change> = selected
+            .keys()
+            .map(|name| Change {
+                app: name.clone(),
+                instances: Vec::new(),
+                what: What::Deleted,
+            })
+            .collect();
+        if selection.options.dry_run {
+            return Ok(self.dry(changes));
+        }
+        // Stopped in order first; wanted down is durable, so that a kill in between leaves nothing running.
+        let names: Vec<AppName> = selected.keys().cloned().collect();
+        let selectors = names.iter().map(ToString::to_string).collect();
+        if !names.is_empty() {
+            let patient = ActionOptions {
+                wait_ms: Some(u64::MAX),
+                ..selection.options.clone()
+            };
+            self.act(
+                Verb::Stop,
+                Selection {
+                    selectors,
+                    options: patient,
+                },
+                principal,
+            )
+            .await?;
+        }
+        let mut state = self.lock.lock().await;
+        let started = names.iter().find(|name| {
+            self.context.directory.get(name).is_some_and(|entry| {
+                entry
+                    .status
+                    .borrow()
+                    .instances
+                    .iter()
+                    .any(|instance| instance.view.pid.is_some() || !instance.settled)
+            })
+        });
+        if let Some(name) = started {
+            return Err(Refusal::new(
+                Code::Conflict,
+                format!("`{name}` was started again meanwhile; nothing was deleted"),
+            ));
+        }
+        let txn = Txn {
+            deletes: names.iter().map(key).collect(),
+            ..Txn::default()
+        };
+        let event = action_event(principal, "delete", &changes, &selection.options);
+        let (_, event) = self.commit(txn, event).await?;
+        for name in &names {
+            if let Some(entry) = self.context.directory.get(name) {
+                mail(&entry, |done| Mail::Retire { done }).await;
+            }
+            self.context.directory.remove(name);
+            state.actors.remove(name);
+        }
+        self.context
+            .changes
+            .send_modify(|count| *count = count.wrapping_add(1));
+        Ok(self.result(changes, &[], Some(event), true))
+    }
+
+    /// Stops every app, in order, without wanting them down: the next daemon starts them again.
+    async fn stop_all(&self, options: ActionOptions, principal: &Principal) -> Outcome {
+        // Held to the end: nothing may be started meanwhile.
+        let _state = self.lock.lock().await;
+        let (dependencies, changes) = {
+            let apps = self.context.directory.read();
+            let dependencies: BTreeMap<AppName, Vec<AppName>> = apps
+                .iter()
+                .map(|(name, entry)| {
+                    (
+                        name.clone(),
+                        entry.record.spec.depends_on.keys().cloned().collect(),
+                    )
+                })
+                .collect();
+            let changes: Vec<Change> = apps
+                .keys()
+                .map(|name| Change {
+                    app: name.clone(),
+                    instances: Vec::new(),
+                    what: What::Stopped,
+                })
+                .collect();
+            (dependencies, changes)
+        };
+        let event = action_event(principal, "shutdown", &changes, &options);
+        // A full disk must not keep anybody from shutting down.
+        let event = self
+            .commit(Txn::default(), event)
+            .await
+            .map(|(_, event)| event)
+            .ok();
+        let patient = ActionOptions {
+            wait_ms: Some(u64::MAX),
+            ..options
+        };
+        for wave in order::stop_waves(&dependencies) {
+            for name in &wave {
+                if let Some(entry) = self.context.directory.get(name) {
+                    mail(&entry, |done| Mail::Order {
+                        order: Order::Stop,
+                        instances: None,
+                        done,
+                    })
+                    .await;
+                }
+            }
+            self.wait(&wave, &patient).await;
+        }
+        Ok(self.result(changes, &[], event, true))
+    }
+
+    async fn save(&self, options: ActionOptions, principal: &Principal) -> Outcome {
+        let records: Vec<AppRecord> = self
+            .context
+            .directory
+            .read()
+            .values()
+            .map(|entry| AppRecord::clone(&entry.record))
+            .collect();
+        let changes: Vec<Change> = records
+            .iter()
+            .map(|record| Change {
+                app: record.spec.name.clone(),
+                instances: Vec::new(),
+                what: What::Unchanged,
+            })
+            .collect();
+        if options.dry_run {
+            return Ok(self.dry(changes));
+        }
+        let fail = |error: std::io::Error| {
+            Refusal::new(
+                Code::Unavailable,
+                format!("failed to write `{}`: {error}", self.dump.display()),
+            )
+        };
+        let bytes = serde_json::to_vec_pretty(&records).map_err(|error| fail(error.into()))?;
+        write_private(&self.dump, &bytes).map_err(fail)?;
+        let (_, event) = self
+            .commit(
+                Txn::default(),
+                action_event(principal, "save", &changes, &options),
+            )
+            .await?;
+        Ok(self.result(changes, &[], Some(event), true))
+    }
+
+    async fn restore(&self, options: ActionOptions, principal: &Principal) -> Outcome {
+        let fail = |code, why: String| {
+            Refusal::new(code, format!("failed to read `{}`: {why}", self.dump.display()))
+                .hint("`upkeep save` writes it")
+        };
+        let bytes = std::fs::read(&self.dump).map_err(|error| {
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            fail(
+                if missing {
+                    Code::NotFound
+                } else {
+                    Code::Unavailable
+                },
+                error.to_string(),
+            )
+        })?;
+        let records: Vec<AppRecord> =
+            serde_json::from_slice(&bytes).map_err(|error| fail(Code::Invalid, error.to_string()))?;
+        let missing: Vec<AppSpec> = {
+            let apps = self.context.directory.read();
+            let missing = records
+                .into_iter()
+                .filter(|record| !apps.contains_key(&record.spec.name));
+            missing
+                .map(|record| {
+                    let wanted = record
+                        .instances
+                        .iter()
+                        .any(|instance| instance.desired == Desired::Up);
+                    AppSpec {
+                        autostart: wanted,
+                        ..record.spec
+                    }
+                })
+                .collect()
+        };
+        self.apply(
+            Apply {
+                apps: missing,
+                restart_unchanged: false,
+                options,
+            },
+            principal,
+            "resurrect",
+        )
+        .await
+    }
+
+    fn select(&self, selectors: &[String]) -> Result<Selected, Refusal> {
+        if selectors.is_empty() {
+            return Err(Refusal::new(Code::BadRequest, "nothing is selected").hint("name an app, or `all`"));
+        }
+        selector::resolve(selectors, &self.context.directory.read()).map_err(|error| {
+            let refusal = Refusal::new(Code::NotFound, error.to_string());
+            match error.nearest {
+                Some(nearest) => refusal.hint(format!("did you mean `{nearest}`?")),
+                None => refusal.hint("`upkeep ls` shows what there is"),
+            }
+        })
+    }
+
+    async fn commit(&self, txn: Txn, event: LogEvent) -> Result<(u64, u64), Refusal> {
+        let (sender, receiver) = oneshot::channel();
+        self.context.events.commit(txn, event, move |result| {
+            // The director waits below.
+            let _ = sender.send(result);
+        });
+        match receiver.await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(upkeep_store::StoreError::Closed.into()),
+        }
+    }
+
+    /// Waits until every instance of these apps has come to rest.
+    async fn wait(&self, names: &[AppName], options: &ActionOptions) -> bool {
+        let patience = options.wait_ms.map_or(PATIENCE, Duration::from_millis);
+        let all_at_rest = async {
+            for name in names {
+                let Some(mut entry) = self.context.directory.get(name) else {
+                    continue;
+                };
+                // An error means that the app is gone, which is a rest too.
+                let _ = entry
+                    .status
+                    .wait_for(|status| status.instances.iter().all(at_rest))
+                    .await;
+            }
+        };
+        match options.wait_ms {
+            Some(u64::MAX) => {
+                all_at_rest.await;
+                true
+            }
+            _ => tokio::time::timeout(patience, all_at_rest).await.is_ok(),
+        }
+    }
+
+    fn dry(&self, changes: Vec<Change>) -> ActionResult {
+        let names: Vec<AppName> = changes.iter().map(|change| change.app.clone()).collect();
+        self.result(changes, &names, None, true)
+    }
+
+    fn result(
+        &self,
+        changes: Vec<Change>,
+        names: &[AppName],
+        event: Option<u64>,
+        settled: bool,
+    ) -> ActionResult {
+        let directory = self.context.directory.read();
+        let apps = names
+            .iter()
+            .filter_map(|name| {
+                directory
+                    .get(name)
+                    .map(|entry| view::app(name, entry, &self.usage))
+            })
+            .collect();
+        ActionResult {
+            changes,
+            apps,
+            event,
+            settled,
+        }
+    }
+}
+
+impl Plan {
+    fn write(&mut self, record: AppRecord, revision: u64) -> Result<(), Refusal> {
+        let name = record.spec.name.clone();
+        let bytes = serde_json::to_vec(&record)
+            .map_err(|error| Refusal::new(Code::Internal, format!("failed to encode `{name}`: {error}")))?;
+        self.txn.conditions.push(Condition {
+            key: key(&name),
+            revision,
+        });
+        self.txn.puts.push((key(&name), bytes));
+        self.records.insert(name, Arc::new(record));
+        Ok(())
+    }
+}
+
+/// Nothing is under way that will end by itself soon. A pause between two starts of a crashing app counts as rest:
+/// nobody wants to wait for what may never come.
+fn at_rest(instance: &super::directory::InstanceStatus) -> bool {
+    instance.settled || instance.view.actual == Actual::BackingOff
+}
+
+async fn mail(entry: &AppEntry, letter: impl FnOnce(oneshot::Sender<()>) -> Mail) {
+    let (done, receiver) = oneshot::channel();
+    // An actor that is gone has nothing to do; what it should do is durable.
+    if entry.mailbox.send(letter(done)).await.is_ok() {
+        let _ = receiver.await;
+    }
+}
+
+fn action_event(principal: &Principal, what: &str, changes: &[Change], options: &ActionOptions) -> LogEvent {
+    let targets: Vec<String> = changes
+        .iter()
+        .map(|change| match change.instances.as_slice() {
+            [] => change.app.to_string(),
+            instances => instances
+                .iter()
+                .map(|index| format!("{}:{index}", change.app))
+                .collect::<Vec<_>>()
+                .join(" "),
+        })
+        .collect();
+    let result: Vec<String> = changes
+        .iter()
+        .map(|change| {
+            format!(
+                "{}: {}",
+                change.app,
+                serde_json::to_value(change.what)
+                    .ok()
+                    .and_then(|value| value.as_str().map(str::to_owned))
+                    .unwrap_or_default()
+            )
+        })
+        .collect();
+    LogEvent {
+        id: 0,
+        at: events::now(),
+        who: principal.name.clone(),
+        what: what.to_owned(),
+        target: targets.join(" "),
+        why: options.reason.clone().unwrap_or_default(),
+        result: result.join(", "),
+        details: BTreeMap::new(),
+    }
+}
+
+fn check(spec: &AppSpec) -> Result<(), Refusal> {
+    let refuse = |why: String| {
+        Err(Refusal::new(
+            Code::Invalid,
+            format!("failed to accept app `{}`: {why}", spec.name),
+        ))
+    };
+    if spec.command.first().is_none_or(String::is_empty) {
+        return refuse("the command is empty".to_owned());
+    }
+    if !spec.cwd.is_absolute() {
+        return refuse(format!(
+            "the working directory `{}` is not absolute",
+            spec.cwd.display()
+        ));
+    }
+    if spec.instances > INSTANCES_MAX {
+        return refuse(format!(
+            "{} instances are more than {INSTANCES_MAX}",
+            spec.instances
+        ));
+    }
+    if !(1..=64).contains(&spec.stop.signal) {
+        return refuse(format!("{} is no signal", spec.stop.signal));
+    }
+    let strings = spec
+        .command
+        .iter()
+        .chain(spec.env.values())
+        .chain(spec.inherited_env.values());
+    if strings
+        .chain(spec.env.keys())
+        .chain(spec.inherited_env.keys())
+        .any(|text| text.contains('\0'))
+    {
+        return refuse("the command or the environment contains a NUL byte".to_owned());
+    }
+    if spec
+        .env
+        .keys()
+        .chain(spec.inherited_env.keys())
+        .any(|name| name.is_empty() || name.contains('='))
+    {
+        return refuse("a variable's name is empty or contains `=`".to_owned());
+    }
+    for (place, path) in [("out", &spec.logs.out), ("err", &spec.logs.err)] {
+        if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return refuse(format!("the log path `{place}` is not absolute"));
+        }
+    }
+    Ok(())
+}
+
+/// Whole or not at all, and for our eyes only.
+fn write_private(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let temporary = path.with_extension("tmp");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(temporary, path)
+}
+
+/// What events are made of, for others in the daemon.
+pub(crate) fn machine_event(principal: &Principal, what: &str, why: Option<&str>, result: &str) -> LogEvent {
+    LogEvent {
+        id: 0,
+        at: events::now(),
+        who: principal.name.clone(),
+        what: what.to_owned(),
+        target: String::new(),
+        why: why.unwrap_or_default().to_owned(),
+        result: result.to_owned(),
+        details: BTreeMap::new(),
+    }
+}
+
+/// Commits an event of the machine; nobody waits for it.
+pub(crate) fn log_machine_event(events: &Events, event: LogEvent) {
+    // What a full disk refuses is lost here; it is only a record of what was done.
+    events.commit(Txn::default(), event, |_| {});
+}

@@ -1,0 +1,26 @@
+//! Apps: one actor each, a directory of them, and the director who carries out commands.
+//!
+//! ```text
+//!  HTTP thread ──Command──▶ director ──Mail──▶ actor of each app ──requests──▶ keeper link
+//!      ▲                        │                  │   ▲                            │
+//!      └── directory: records, statuses ◀──────────┘   └──────────News──────────────┘
+//! ```
+//!
+//! *Directory* ([`directory`]): which apps there are, their records (what is durable) and the statuses that their
+//! actors publish. Readable from any thread; only the director adds and removes.
+//!
+//! *Director* ([`director`]): carries out one command at a time: works out what changes, makes it durable together with
+//! its event, then tells the actors, then waits until they have come to rest. Once something is durable it happens,
+//! whether or not the client still listens; and if the daemon is killed in between, its successor reads the record
+//! and does it.
+//!
+//! *Actor* ([`actor`]): owns the state machines of an app's instances, feeds them, carries out their effects. It
+//! contains no policy.
+
+pub(crate) mod actor;
+pub(crate) mod director;
+pub(crate) mod directory;
+pub(crate) mod launch;
+pub(crate) mod probe;
+pub(crate) mod selector;
+pub(crate) mod view;

@@ -1,0 +1,110 @@
+//! The one door: whatever wants to change something says it as a [`Command`] with a [`Principal`].
+
+use upkeep_api::{
+    body::{ActionOptions, ActionResult, Apply, Selection, Upgrade},
+    error::{Code, ErrorBody},
+};
+
+/// On whose behalf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Principal {
+    /// As events show it: `uid 1000`.
+    pub(crate) name: String,
+}
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    /// Create or update apps.
+    Apply(Apply),
+    /// Start, stop, restart or delete what is selected.
+    Act { verb: Verb, selection: Selection },
+    /// Save the list of apps.
+    Save { options: ActionOptions },
+    /// Start what was saved and is not in the list.
+    Restore { options: ActionOptions },
+    /// Stop all and end; `forget`: delete all apps as well.
+    End { forget: bool, options: ActionOptions },
+    /// Replace the programs.
+    Upgrade(Upgrade),
+}
+
+/// Verbs over selections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Start,
+    Stop,
+    Restart,
+    Delete,
+}
+
+impl Verb {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn body(self, request_id: String) -> ErrorBody {
+        ErrorBody {
+            message: self.message,
+            code: self.code,
+            hint: self.hint,
+            request_id,
+        }
+    }
+}
+
+impl From<upkeep_store::StoreError> for Refusal {
+    fn from(error: upkeep_store::StoreError) -> Self {
+        let code = match error {
+            upkeep_store::StoreError::Conflict { .. } => Code::Conflict,
+            _ => Code::Unavailable,
+        };
+        let refusal = Self::new(code, format!("nothing was changed: {error}"));
+        match code {
+            Code::Unavailable => {
+                refusal.hint("is the disk full or read-only? `df -h` on the state directory tells")
+            }
+            _ => refusal,
+        }
+    }
+}
+
+/// What a command answers with.
+pub(crate) type Outcome = Result<ActionResult, Refusal>;
+
+/// A command on its way to the director.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) command: Command,
+    pub(crate) principal: Principal,
+    pub(crate) reply: tokio::sync::oneshot::Sender<Outcome>,
+}

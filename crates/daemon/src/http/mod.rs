@@ -1,0 +1,190 @@
+//! `/v1` over the unix socket.
+//!
+//! One thread with a runtime of its own. Who talks to us is told by the kernel (peer credentials); the socket lies in a
+//! directory of mode 0700 and is refused to anybody but its owner and root besides. Handlers get an [`Authorized`]
+//! and can get it in no other way, so that none can be written that forgot to ask.
+
+mod error;
+mod routes;
+mod stream;
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use axum::{
+    extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, connect_info::Connected},
+    http::request::Parts,
+    serve::IncomingStream,
+};
+use tokio::{
+    net::UnixListener,
+    sync::{mpsc, oneshot},
+};
+use upkeep_host::home::Home;
+
+use self::error::ApiError;
+use crate::{
+    apps::{directory::Directory, view::Usage},
+    command::{self, Command, Outcome, Principal, Refusal},
+    events::Events,
+    logs::pump::Statuses,
+    main_loop::Greeting,
+};
+
+/// Largest body of a request: a hundred apps with a megabyte of environment each do not fit, ten do.
+const BODY_MAX: usize = 12 << 20;
+
+/// What handlers look at. Nothing in it can change an app; that goes through `commands`.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) home: Home,
+    pub(crate) version: String,
+    pub(crate) started_ms: u64,
+    pub(crate) greeting: Greeting,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) events: Events,
+    pub(crate) statuses: Statuses,
+    pub(crate) usage: Arc<Usage>,
+    pub(crate) commands: mpsc::Sender<command::Request>,
+    /// Why the last upgrade failed.
+    pub(crate) trouble: Arc<Mutex<Option<String>>>,
+}
+
+impl Shared {
+    /// Hands a command to the director and waits for the outcome.
+    async fn execute(&self, command: Command, principal: Principal) -> Outcome {
+        use upkeep_api::error::Code;
+        let leaving = || Refusal::new(Code::Unavailable, "the daemon is ending");
+        let (reply, outcome) = oneshot::channel();
+        self.commands
+            .try_send(command::Request {
+                command,
+                principal,
+                reply,
+            })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => {
+                    Refusal::new(Code::Unavailable, "the daemon is busy: too many commands wait")
+                        .hint("try again in a moment")
+                }
+                mpsc::error::TrySendError::Closed(_) => leaving(),
+            })?;
+        outcome.await.map_err(|_| leaving())?
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+struct Peer {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self {
+            uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()),
+        }
+    }
+}
+
+/// Proof that the caller may do what the handler does. Only this module makes it.
+#[derive(Clone, Debug)]
+struct Authorized {
+    principal: Principal,
+}
+
+impl<S: Sync> FromRequestParts<S> for Authorized {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let uid = parts
+            .extensions
+            .get::<ConnectInfo<Peer>>()
+            .and_then(|info| info.0.uid);
+        match uid {
+            Some(uid) if uid == 0 || uid == upkeep_host::home::uid() => Ok(Self {
+                principal: Principal {
+                    name: format!("uid {uid}"),
+                },
+            }),
+            _ => Err(Refusal::new(
+                upkeep_api::error::Code::Forbidden,
+                "refused: only the owner of this daemon and root may talk to it",
+            )
+            .into()),
+        }
+    }
+}
+
+/// The running HTTP thread.
+#[derive(Debug)]
+pub(crate) struct Http {
+    stop: Option<oneshot::Sender<()>>,
+    thread: JoinHandle<()>,
+    done: std::sync::mpsc::Receiver<Infallible>,
+}
+
+impl Http {
+    /// Stops accepting, lets answers end for as long as `patience`.
+    pub(crate) fn stop(mut self, patience: Duration) {
+        if let Some(stop) = self.stop.take() {
+            // The thread may have ended by itself.
+            let _ = stop.send(());
+        }
+        // Nothing is ever sent: the wait ends when the thread drops its end, or in time.
+        let _ = self.done.recv_timeout(patience);
+        drop(self.thread);
+    }
+}
+
+/// Binds the socket and starts the thread.
+pub(crate) fn start(shared: Shared) -> Result<Http, String> {
+    let socket =
+        upkeep_sys::listener::unix(&shared.home.socket(), 0o600).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(64)
+        .thread_stack_size(512 << 10)
+        .build()
+        .map_err(|error| error.to_string())?;
+    let (stop, stopped) = oneshot::channel();
+    let (running, done) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name("http".to_owned())
+        .spawn(move || {
+            runtime.block_on(async move {
+                let listener: std::os::unix::net::UnixListener = socket.into();
+                let listener = match listener
+                    .set_nonblocking(true)
+                    .and_then(|()| UnixListener::from_std(listener))
+                {
+                    Ok(listener) => listener,
+                    Err(error) => {
+                        crate::main_loop::note(&format!("the API cannot be served: {error}"));
+                        return;
+                    }
+                };
+                let router = routes::router(Arc::new(shared))
+                    .layer(DefaultBodyLimit::max(BODY_MAX))
+                    .into_make_service_with_connect_info::<Peer>();
+                let served = axum::serve(listener, router).with_graceful_shutdown(async {
+                    // A dropped sender means the same.
+                    let _ = stopped.await;
+                });
+                if let Err(error) = served.await {
+                    crate::main_loop::note(&format!("the API has ended: {error}"));
+                }
+            });
+            drop(running);
+        })
+        .map_err(|error| error.to_string())?;
+    Ok(Http {
+        stop: Some(stop),
+        thread,
+        done,
+    })
+}

@@ -1,0 +1,440 @@
+//! The handlers, and the router that is built from the API's own table.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path, RawQuery, State},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::{self, MethodRouter},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use upkeep_api::{
+    body::{
+        Accepted, ActionOptions, AppList, Apply, DaemonView, EventList, EventQuery, LogQuery, LogSource,
+        Selection, Stream, Upgrade, What,
+    },
+    error::Code,
+    routes::ROUTES,
+};
+use upkeep_model::id::AppName;
+
+use super::{Authorized, Shared, error::ApiError, stream};
+use crate::{
+    apps::{directory::AppEntry, launch, selector, view},
+    command::{Command, Refusal, Verb},
+    logs::{files, read},
+};
+
+type Api = State<Arc<Shared>>;
+type Answer = Result<Response, ApiError>;
+
+/// The handler of each route of the table. A route without one does not compile into a router: see the test.
+fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
+    Some(match (method, path) {
+        ("GET", "/v1/apps") => routing::get(list_apps),
+        ("POST", "/v1/apps") => routing::post(apply),
+        ("GET", "/v1/apps/{name}") => routing::get(show_app),
+        ("DELETE", "/v1/apps/{name}") => routing::delete(delete_app),
+        ("POST", "/v1/apps/{name}/restart") => routing::post(restart_app),
+        ("POST", "/v1/apps/{name}/start") => routing::post(start_app),
+        ("POST", "/v1/apps/{name}/stop") => routing::post(stop_app),
+        ("GET", "/v1/daemon") => routing::get(show_daemon),
+        ("POST", "/v1/daemon/kill") => routing::post(kill),
+        ("POST", "/v1/daemon/shutdown") => routing::post(shutdown),
+        ("POST", "/v1/daemon/upgrade") => routing::post(upgrade),
+        ("GET", "/v1/events") => routing::get(events),
+        ("GET", "/v1/logs") => routing::get(logs),
+        ("POST", "/v1/selections/delete") => routing::post(delete),
+        ("POST", "/v1/selections/restart") => routing::post(restart),
+        ("POST", "/v1/selections/start") => routing::post(start),
+        ("POST", "/v1/selections/stop") => routing::post(stop),
+        ("PUT", "/v1/snapshot") => routing::put(save),
+        ("POST", "/v1/snapshot/restore") => routing::post(restore),
+        _ => return None,
+    })
+}
+
+/// The router of the whole table.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let mut paths: BTreeMap<&str, MethodRouter<Arc<Shared>>> = BTreeMap::new();
+    for route in ROUTES {
+        if let Some(handler) = handler(route.method, route.path) {
+            let merged = paths.remove(route.path).unwrap_or_default().merge(handler);
+            paths.insert(route.path, merged);
+        }
+    }
+    let mut router = Router::new();
+    for (path, methods) in paths {
+        router = router.route(path, methods.fallback(method_not_allowed));
+    }
+    router.fallback(not_found).with_state(shared)
+}
+
+async fn not_found(uri: Uri) -> ApiError {
+    Refusal::new(Code::NotFound, format!("there is no `{}`", uri.path()))
+        .hint("every path starts with `/v1/`; the reference lists them")
+        .into()
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    Refusal::new(
+        Code::MethodNotAllowed,
+        format!("`{method}` is not possible on `{}`", uri.path()),
+    )
+    .into()
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    let bytes = serde_json::to_vec(body)
+        .map_err(|error| Refusal::new(Code::Internal, format!("failed to encode the answer: {error}")))?;
+    Ok((status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response())
+}
+
+/// A body as JSON; an empty one means the default.
+fn parse<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, ApiError> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    parse_required(body)
+}
+
+fn parse_required<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        // A wrong value of a right shape is the user's to correct, like any rule that is broken.
+        let code = if error.is_data() {
+            Code::Invalid
+        } else {
+            Code::BadRequest
+        };
+        Refusal::new(code, format!("failed to read the body: {error}")).into()
+    })
+}
+
+fn query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, ApiError> {
+    serde_urlencoded::from_str(query.unwrap_or_default())
+        .map_err(|error| Refusal::new(Code::BadRequest, format!("failed to read the query: {error}")).into())
+}
+
+fn known(shared: &Shared, name: &str) -> Result<(AppName, AppEntry), ApiError> {
+    let unknown = || {
+        ApiError(Refusal::new(
+            Code::NotFound,
+            format!("there is no app `{}`", name.escape_debug()),
+        ))
+    };
+    let name = AppName::parse(name).map_err(|_| unknown())?;
+    let entry = shared.directory.get(&name).ok_or_else(unknown)?;
+    Ok((name, entry))
+}
+
+async fn list_apps(State(shared): Api, _: Authorized) -> Answer {
+    let apps = shared
+        .directory
+        .read()
+        .iter()
+        .map(|(name, entry)| view::app(name, entry, &shared.usage))
+        .collect();
+    json(StatusCode::OK, &AppList { apps })
+}
+
+async fn show_app(State(shared): Api, _: Authorized, Path(name): Path<String>) -> Answer {
+    let (name, entry) = known(&shared, &name)?;
+    let mut view = view::app(&name, &entry, &shared.usage);
+    view.logs = log_sources(&shared, &entry);
+    view.spec = Some(Box::new(entry.record.spec.clone()));
+    json(StatusCode::OK, &view)
+}
+
+fn log_places(shared: &Shared, entry: &AppEntry) -> Vec<launch::LogPlace> {
+    let spec = &entry.record.spec;
+    let mut places: Vec<launch::LogPlace> = Vec::new();
+    for index in 0..spec.instances {
+        for place in launch::log_places(spec, index, &shared.home.logs()) {
+            if !places.iter().any(|known| known.path == place.path) {
+                places.push(place);
+            }
+        }
+    }
+    places
+}
+
+fn log_sources(shared: &Shared, entry: &AppEntry) -> Vec<LogSource> {
+    let statuses = shared
+        .statuses
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    log_places(shared, entry)
+        .into_iter()
+        .map(|place| {
+            let status = statuses.get(&place.pipe).cloned().unwrap_or_default();
+            let rotated = files::rotated(&place.path).unwrap_or_default();
+            let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+            LogSource {
+                stream: place.stream,
+                index: place.index,
+                bytes: size(&place.path) + rotated.iter().map(|(_, path)| size(path)).sum::<u64>(),
+                rotated: u32::try_from(rotated.len()).unwrap_or(u32::MAX),
+                dropped_lines: status.accounting.dropped_lines,
+                dropped_bytes: status.accounting.dropped_bytes,
+                lost_bytes: status.accounting.lost_bytes,
+                lost_lines: status.accounting.lost_lines,
+                trouble: status.trouble,
+                path: place.path.display().to_string(),
+            }
+        })
+        .collect()
+}
+
+async fn apply(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
+    let apply: Apply = parse_required(&body)?;
+    let result = shared.execute(Command::Apply(apply), who.principal).await?;
+    let created = result.changes.iter().any(|change| change.what == What::Created) && result.event.is_some();
+    json(
+        if created {
+            StatusCode::CREATED
+        } else {
+            StatusCode::OK
+        },
+        &result,
+    )
+}
+
+async fn act(shared: &Shared, who: Authorized, verb: Verb, selection: Selection) -> Answer {
+    let result = shared
+        .execute(Command::Act { verb, selection }, who.principal)
+        .await?;
+    json(StatusCode::OK, &result)
+}
+
+async fn act_on_one(shared: &Shared, who: Authorized, verb: Verb, name: &str, body: &Bytes) -> Answer {
+    let (name, _) = known(shared, name)?;
+    let options: ActionOptions = parse(body)?;
+    act(
+        shared,
+        who,
+        verb,
+        Selection {
+            selectors: vec![name.to_string()],
+            options,
+        },
+    )
+    .await
+}
+
+macro_rules! actions {
+    ($($all:ident, $one:ident: $verb:expr;)*) => {$(
+        async fn $all(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
+            act(&shared, who, $verb, parse_required(&body)?).await
+        }
+
+        async fn $one(State(shared): Api, who: Authorized, Path(name): Path<String>, body: Bytes) -> Answer {
+            act_on_one(&shared, who, $verb, &name, &body).await
+        }
+    )*};
+}
+
+actions! {
+    start, start_app: Verb::Start;
+    stop, stop_app: Verb::Stop;
+    restart, restart_app: Verb::Restart;
+    delete, delete_app: Verb::Delete;
+}
+
+async fn show_daemon(State(shared): Api, _: Authorized) -> Answer {
+    let view = DaemonView {
+        version: shared.version.clone(),
+        daemon_pid: std::process::id(),
+        keeper_pid: shared.greeting.pid,
+        keeper_version: shared.greeting.version.clone(),
+        keeper_protocol: shared.greeting.protocol,
+        started_at: shared.started_ms as f64 / 1000.0,
+        home: shared.home.root.display().to_string(),
+        tracking: shared.greeting.tracking.clone(),
+        apps: shared.directory.read().len(),
+        upgrade_trouble: shared
+            .trouble
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone(),
+    };
+    json(StatusCode::OK, &view)
+}
+
+async fn kill(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
+    end(&shared, who, true, &body).await
+}
+
+async fn shutdown(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
+    end(&shared, who, false, &body).await
+}
+
+async fn end(shared: &Shared, who: Authorized, forget: bool, body: &Bytes) -> Answer {
+    let options: ActionOptions = parse(body)?;
+    let result = shared
+        .execute(Command::End { forget, options }, who.principal)
+        .await?;
+    json(StatusCode::OK, &result)
+}
+
+async fn upgrade(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
+    let upgrade: Upgrade = parse(&body)?;
+    let keeper = upgrade.keeper;
+    shared.execute(Command::Upgrade(upgrade), who.principal).await?;
+    if keeper {
+        return json(
+            StatusCode::OK,
+            &Accepted {
+                message: "the keeper runs the new program".to_owned(),
+            },
+        );
+    }
+    json(
+        StatusCode::ACCEPTED,
+        &Accepted {
+            message: "the daemon makes room for the new program".to_owned(),
+        },
+    )
+}
+
+async fn save(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
+    let result = shared
+        .execute(
+            Command::Save {
+                options: parse(&body)?,
+            },
+            who.principal,
+        )
+        .await?;
+    json(StatusCode::OK, &result)
+}
+
+async fn restore(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
+    let result = shared
+        .execute(
+            Command::Restore {
+                options: parse(&body)?,
+            },
+            who.principal,
+        )
+        .await?;
+    json(StatusCode::OK, &result)
+}
+
+async fn events(State(shared): Api, _: Authorized, RawQuery(raw): RawQuery, headers: HeaderMap) -> Answer {
+    let mut query: EventQuery = query(raw.as_deref())?;
+    let resumed = headers
+        .get("last-event-id")
+        .and_then(|id| id.to_str().ok()?.parse().ok());
+    query.after = resumed.or(query.after);
+    if query.follow {
+        return stream::events(&shared, query);
+    }
+    let limit = query.limit.unwrap_or(100).min(5000);
+    let app = query.app.clone();
+    let events = shared
+        .events
+        .tail(limit, query.after.unwrap_or(0), &|event| {
+            stream::concerns(event, app.as_deref())
+        })
+        .map_err(Refusal::from)?;
+    json(StatusCode::OK, &EventList { events })
+}
+
+async fn logs(State(shared): Api, _: Authorized, RawQuery(raw): RawQuery) -> Answer {
+    let query: LogQuery = query(raw.as_deref())?;
+    let selectors: Vec<String> = match query.apps.as_str() {
+        "" => vec!["all".to_owned()],
+        apps => apps.split(',').map(str::to_owned).collect(),
+    };
+    // Asked once now, so that a wrong name is an answer and not an empty stream.
+    let wanted = read::Wanted {
+        lines: query.lines,
+        since_ms: query.since.map(stream::millis),
+        grep: match &query.grep {
+            Some(pattern) => Some(regex::Regex::new(pattern).map_err(|error| {
+                Refusal::new(
+                    Code::Invalid,
+                    format!("failed to read the pattern `{pattern}`: {error}"),
+                )
+            })?),
+            None => None,
+        },
+        follow: query.follow,
+    };
+    list_logs(&shared, &selectors, query.stream)?;
+    Ok(stream::logs(shared, selectors, query.stream, wanted))
+}
+
+/// The logs that selectors mean.
+pub(super) fn list_logs(
+    shared: &Shared,
+    selectors: &[String],
+    only: Option<Stream>,
+) -> Result<Vec<read::LogToRead>, Refusal> {
+    let directory = shared.directory.read();
+    let selected = selector::resolve(selectors, &directory).map_err(|error| {
+        Refusal::new(Code::NotFound, error.to_string()).hint("`upkeep ls` shows what there is")
+    })?;
+    let statuses = shared
+        .statuses
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut logs = Vec::new();
+    for (name, instances) in selected {
+        let Some(entry) = directory.get(&name) else {
+            continue;
+        };
+        for place in log_places(shared, entry) {
+            let chosen = match (&instances, place.index) {
+                (Some(chosen), Some(index)) => chosen.contains(&index),
+                _ => true,
+            };
+            if !chosen || only.is_some_and(|stream| stream != place.stream) {
+                continue;
+            }
+            let accounting = statuses
+                .get(&place.pipe)
+                .map(|status| status.accounting.clone())
+                .unwrap_or_default();
+            logs.push(read::LogToRead {
+                app: name.clone(),
+                index: place.index,
+                stream: place.stream,
+                path: place.path,
+                dropped: (accounting.dropped_lines > 0).then(|| {
+                    format!(
+                        "{} older lines ({} bytes) were deleted by rotation",
+                        accounting.dropped_lines, accounting.dropped_bytes
+                    )
+                }),
+                lost: (accounting.lost_bytes > 0).then(|| {
+                    format!(
+                        "{} lines ({} bytes) are lost: the file could not be written",
+                        accounting.lost_lines, accounting.lost_bytes
+                    )
+                }),
+            });
+        }
+    }
+    Ok(logs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_of_the_table_is_served() {
+        for route in ROUTES {
+            assert!(
+                handler(route.method, route.path).is_some(),
+                "{} {} has no handler",
+                route.method,
+                route.path
+            );
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Streaming answers: log lines and events, as JSON lines or as server-sent events.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use tokio::sync::{broadcast, mpsc};
+use upkeep_api::body::{Event, EventQuery, LogLine, Stream, UnixTime};
+
+use super::{Shared, error::ApiError, routes::list_logs};
+use crate::{
+    command::Refusal,
+    logs::read::{self, Wanted},
+};
+
+/// How many chunks may wait for a slow client.
+const CHUNKS: usize = 16;
+/// Lines are gathered into chunks of about this size.
+const CHUNK: usize = 32 << 10;
+
+/// Unix seconds as milliseconds; what is out of range becomes the nearest that is not.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, and that is meant"
+)]
+pub(super) fn millis(seconds: UnixTime) -> u64 {
+    (seconds * 1000.0) as u64
+}
+
+fn answer(kind: &'static str, chunks: mpsc::Receiver<Bytes>) -> Response {
+    let stream = stream::unfold(chunks, |mut chunks| async move {
+        chunks
+            .recv()
+            .await
+            .map(|chunk| (Ok::<_, Infallible>(chunk), chunks))
+    });
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")];
+    (headers, Body::from_stream(stream)).into_response()
+}
+
+const SSE: &str = "text/event-stream";
+const JSON_LINES: &str = "application/x-ndjson";
+
+fn append(buffer: &mut Vec<u8>, sse: bool, id: u64, item: &impl serde::Serialize) {
+    if sse {
+        buffer.extend_from_slice(format!("id: {id}\ndata: ").as_bytes());
+    }
+    // Writing into memory cannot fail, and every type here can be encoded.
+    let _ = serde_json::to_writer(&mut *buffer, item);
+    buffer.extend_from_slice(if sse { b"\n\n" } else { b"\n" });
+}
+
+/// Log lines. Reads on a blocking thread; a client that is slow makes the reader wait, a client that is gone ends it.
+pub(super) fn logs(
+    shared: Arc<Shared>,
+    selectors: Vec<String>,
+    only: Option<Stream>,
+    wanted: Wanted,
+) -> Response {
+    let (sender, receiver) = mpsc::channel(CHUNKS);
+    let sse = wanted.follow;
+    tokio::task::spawn_blocking(move || {
+        let mut buffer = Vec::new();
+        let list = || list_logs(&shared, &selectors, only).unwrap_or_default();
+        let mut sink = |line: LogLine| {
+            let heartbeat = line.notice && line.line.is_empty();
+            if heartbeat {
+                if buffer.is_empty() {
+                    buffer.extend_from_slice(b": \n\n");
+                }
+            } else {
+                append(&mut buffer, sse, millis(line.at), &line);
+            }
+            // A follower wants each line now; who reads history wants it fast.
+            if (sse || buffer.len() >= CHUNK) && !buffer.is_empty() {
+                return sender.blocking_send(std::mem::take(&mut buffer).into()).is_ok();
+            }
+            true
+        };
+        let outcome = read::run(&list, &wanted, &mut sink);
+        if let Err(error) = outcome {
+            crate::main_loop::note(&format!("failed to read logs: {error}"));
+        }
+        if !buffer.is_empty() {
+            // The client is gone: so is its interest.
+            let _ = sender.blocking_send(buffer.into());
+        }
+    });
+    answer(if sse { SSE } else { JSON_LINES }, receiver)
+}
+
+/// Whether an event is of an app or instance (`None`: of anything).
+pub(super) fn concerns(event: &Event, app: Option<&str>) -> bool {
+    app.is_none_or(|app| {
+        event
+            .target
+            .split(' ')
+            .any(|target| target == app || target.strip_prefix(app).is_some_and(|rest| rest.starts_with(':')))
+    })
+}
+
+/// Events: what is in the journal after `query.after`, then what comes.
+pub(super) fn events(shared: &Arc<Shared>, query: EventQuery) -> Result<Response, ApiError> {
+    let (sender, receiver) = mpsc::channel(CHUNKS);
+    // Subscribed before the journal is read: an event may come twice, which its id tells, but none is missed.
+    let mut live = shared.events.subscribe();
+    let app = query.app.clone();
+    let limit = query
+        .limit
+        .unwrap_or(if query.after.is_some() { 5000 } else { 0 });
+    let past = shared
+        .events
+        .tail(limit, query.after.unwrap_or(0), &|event| {
+            concerns(event, app.as_deref())
+        })
+        .map_err(Refusal::from)?;
+    let mut last = query.after.unwrap_or(0);
+    let follow = async move {
+        let mut buffer = Vec::new();
+        for event in past {
+            last = event.id;
+            append(&mut buffer, true, event.id, &event);
+        }
+        loop {
+            if !buffer.is_empty() && sender.send(std::mem::take(&mut buffer).into()).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                // Cancel-safe: a message is taken only when it is returned.
+                event = live.recv() => match event {
+                    Ok(event) if event.id > last && concerns(&event, query.app.as_deref()) => {
+                        last = event.id;
+                        append(&mut buffer, true, event.id, &event);
+                    }
+                    Ok(_) => {}
+                    // Too slow: hang up; the client resumes from its last id.
+                    Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => return,
+                },
+                // Cancel-safe: nothing is lost by not waiting.
+                () = sender.closed() => return,
+            }
+        }
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends with its client, on the HTTP runtime, which owns nothing else"
+    )]
+    drop(tokio::spawn(follow));
+    Ok(answer(SSE, receiver))
+}

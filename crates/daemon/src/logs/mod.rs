@@ -1,0 +1,32 @@
+//! Output of applications: from pipe to file, and back to whoever asks.
+//!
+//! # Theory of operation
+//!
+//! Each instance writes into two pipes (standard output and error) whose both ends the keeper holds. The **pump**
+//! ([`pump`]), one thread with one epoll, moves bytes from the pipes to the log files with `splice`: inside the kernel,
+//! through no buffer of ours. What has left the pipe is in the file; what is not in the file is still in the pipe; so a
+//! daemon that is killed at any instant loses nothing, repeats nothing and tears nothing: the next one opens the file
+//! at its end and goes on.
+//!
+//! A log is a **current file** and **rotated files** beside it, `shop-0.out.log` and `shop-0.out.log.000007`, higher
+//! numbers being newer ([`files`]). Rotation happens at the end of a line: `tee` looks into the pipe without taking,
+//! finds the newline, and exactly that much is spliced before the file changes its name. The rename is one step, so
+//! a kill leaves either the old or the new situation. What retention deletes is counted first, in lines and bytes.
+//!
+//! Bytes carry no time. Beside each file lies a **time index**, `….log.idx`, with a record (Unix ms, offset) at most
+//! every 100 ms: what lies from that offset on arrived at that time or after. It is written *before* the bytes are
+//! moved. Times are therefore those of the batch, and no byte is rewritten to carry one.
+//!
+//! If a file cannot be written (disk full, read-only), the pump leaves the pipe alone for as long as it has room, so
+//! that a short trouble loses nothing; when the pipe is three quarters full it empties it, counts lines and bytes as
+//! **lost** and says so. An application is never held up by a disk.
+//!
+//! Readers ([`read`]) open the files themselves and share nothing with the pump. They go backwards for "the last N
+//! lines" and forwards for "since", merge sources by time, and follow by looking for growth and for rotation.
+//!
+//! Not handled on purpose: a file that somebody else renames away (the pump follows the descriptor, as any daemon
+//! does; deleting or truncating it is noticed and handled).
+
+pub(crate) mod files;
+pub(crate) mod pump;
+pub(crate) mod read;

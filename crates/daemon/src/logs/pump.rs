@@ -1,0 +1,725 @@
+//! The pump: one thread that moves bytes from pipes to log files.
+//!
+//! It owns the [`LogFile`]s. Others reach it through [`Pump`], whose orders are queued and announced by an eventfd,
+//! and read the accounting through a shared map. It never waits for an application, and an application waits for it
+//! only as long as a pipe is full.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    sync::{Arc, Mutex, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rustix::event::epoll;
+use upkeep_sys::{clock, pipe};
+
+use super::files::{Accounting, LogFile, OVERSHOOT};
+
+/// Bytes that one `splice` may move.
+const CHUNK: usize = 1 << 20;
+/// Bytes that one source may move before the others have their turn.
+const TURN: u64 = 8 << 20;
+/// Size that a pipe gets when its writer fills it.
+const WIDE_PIPE: usize = 1 << 20;
+/// How far `tee` looks for the end of a line.
+const LOOK_AHEAD: usize = 64 << 10;
+/// Pause between tries while a file cannot be written.
+const TROUBLE_PAUSE: Duration = Duration::from_millis(50);
+/// Data of the epoll entry of the eventfd.
+const WAKE: u64 = u64::MAX;
+
+/// Which log: the name of its pipe in the keeper's table.
+pub(crate) type SourceName = String;
+
+/// Where a source's bytes go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The file; `None`: nowhere.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) max_size: u64,
+    pub(crate) keep: u32,
+}
+
+/// What the pump tells of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) accounting: Accounting,
+    pub(crate) trouble: Option<String>,
+}
+
+/// Statuses of all sources by the name of their pipe.
+pub(crate) type Statuses = Arc<Mutex<HashMap<SourceName, Status>>>;
+
+enum Order {
+    Add {
+        name: SourceName,
+        pipe: OwnedFd,
+        target: Target,
+    },
+    Retarget {
+        name: SourceName,
+        target: Target,
+    },
+    /// Takes what is left in the pipe, then forgets the source and tells.
+    Remove {
+        name: SourceName,
+        done: Box<dyn FnOnce() + Send>,
+    },
+    /// Takes what is in all pipes now, then tells.
+    Drain {
+        done: Box<dyn FnOnce() + Send>,
+    },
+    Stop,
+}
+
+/// Handle of the pump's thread.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    orders: mpsc::Sender<Order>,
+    wake: OwnedFd,
+    statuses: Statuses,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Add { .. } => "Add",
+            Self::Retarget { .. } => "Retarget",
+            Self::Remove { .. } => "Remove",
+            Self::Drain { .. } => "Drain",
+            Self::Stop => "Stop",
+        })
+    }
+}
+
+impl Pump {
+    /// Starts the thread.
+    pub(crate) fn start() -> io::Result<Self> {
+        let wake = rustix::event::eventfd(
+            0,
+            rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
+        )?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(
+            &epoll,
+            &wake,
+            epoll::EventData::new_u64(WAKE),
+            epoll::EventFlags::IN,
+        )?;
+        let scratch = pipe::make()?;
+        let (sender, receiver) = mpsc::channel();
+        let statuses = Arc::new(Mutex::new(HashMap::new()));
+        let mut worker = Worker {
+            epoll,
+            wake: wake.try_clone()?,
+            orders: receiver,
+            statuses: Arc::clone(&statuses),
+            sources: BTreeMap::new(),
+            names: HashMap::new(),
+            next_id: 0,
+            scratch,
+            look: vec![0; LOOK_AHEAD],
+        };
+        let thread = std::thread::Builder::new()
+            .name("log-pump".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || worker.run())?;
+        Ok(Self {
+            orders: sender,
+            wake,
+            statuses,
+            thread: Some(thread),
+        })
+    }
+
+    fn order(&self, order: Order) {
+        // Both fail only if the thread is gone, and then the process is on its way out.
+        let _ = self.orders.send(order);
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// Takes on a source. A name that is known already gets the new pipe.
+    pub(crate) fn add(&self, name: SourceName, pipe: OwnedFd, target: Target) {
+        self.order(Order::Add { name, pipe, target });
+    }
+
+    /// Changes where a source's bytes go.
+    pub(crate) fn retarget(&self, name: SourceName, target: Target) {
+        self.order(Order::Retarget { name, target });
+    }
+
+    /// Empties a source's pipe, forgets the source and calls `done`.
+    pub(crate) fn remove(&self, name: SourceName, done: Box<dyn FnOnce() + Send>) {
+        self.order(Order::Remove { name, done });
+    }
+
+    /// Empties all pipes of what is in them now and calls `done`.
+    pub(crate) fn drain(&self, done: Box<dyn FnOnce() + Send>) {
+        self.order(Order::Drain { done });
+    }
+
+    /// What there is to tell of all sources, for other threads.
+    pub(crate) fn statuses(&self) -> Statuses {
+        Arc::clone(&self.statuses)
+    }
+
+    /// What there is to tell of a source.
+    #[cfg(test)]
+    fn status(&self, name: &str) -> Option<Status> {
+        self.statuses.lock().ok()?.get(name).cloned()
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.order(Order::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A panic there has aborted the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Source {
+    name: SourceName,
+    pipe: OwnedFd,
+    target: Target,
+    log: Option<LogFile>,
+    trouble: Option<String>,
+    /// Accounting of bytes lost while there was no log file to keep it.
+    lost: (u64, u64),
+    /// The file is over its limit and waits for the end of a line.
+    closing: bool,
+    wide: bool,
+    last_check_ms: u64,
+}
+
+struct Worker {
+    epoll: OwnedFd,
+    wake: OwnedFd,
+    orders: mpsc::Receiver<Order>,
+    statuses: Statuses,
+    sources: BTreeMap<u64, Source>,
+    names: HashMap<SourceName, u64>,
+    next_id: u64,
+    scratch: pipe::Pipe,
+    look: Vec<u8>,
+}
+
+impl Worker {
+    fn run(&mut self) {
+        let mut events = Vec::with_capacity(256);
+        loop {
+            let troubled = self.sources.values().any(|source| source.trouble.is_some());
+            let timeout = troubled.then(|| rustix::event::Timespec {
+                tv_sec: 0,
+                tv_nsec: i64::try_from(TROUBLE_PAUSE.as_nanos()).unwrap_or(50_000_000),
+            });
+            events.clear();
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            ) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                // EBADF and EINVAL would be faults of ours: without a pump nothing works, so end and be restarted.
+                Err(error) => panic!("the log pump cannot wait: {error}"),
+            }
+            for event in &events {
+                match event.data.u64() {
+                    WAKE => {
+                        let mut count = [0_u8; 8];
+                        // Only resets the counter.
+                        let _ = rustix::io::read(&self.wake, &mut count);
+                    }
+                    id => self.serve(id),
+                }
+            }
+            if troubled {
+                let ids: Vec<u64> = self
+                    .sources
+                    .iter()
+                    .filter(|(_, source)| source.trouble.is_some())
+                    .map(|(id, _)| *id)
+                    .collect();
+                for id in ids {
+                    self.recover(id);
+                }
+            }
+            while let Ok(order) = self.orders.try_recv() {
+                if !self.obey(order) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) -> bool {
+        match order {
+            Order::Add { name, pipe, target } => {
+                self.forget(&name);
+                let id = self.next_id;
+                self.next_id += 1;
+                let mut source = Source {
+                    name: name.clone(),
+                    pipe,
+                    target,
+                    log: None,
+                    trouble: None,
+                    lost: (0, 0),
+                    closing: false,
+                    wide: false,
+                    last_check_ms: 0,
+                };
+                source.open();
+                let troubled = source.trouble.is_some();
+                self.names.insert(name, id);
+                self.publish(&source);
+                self.sources.insert(id, source);
+                if !troubled {
+                    self.watch(id);
+                }
+            }
+            Order::Retarget { name, target } => {
+                if let Some(id) = self.names.get(&name).copied() {
+                    self.serve(id);
+                    if let Some(source) = self.sources.get_mut(&id) {
+                        let moved = source.target.path != target.path;
+                        source.target = target;
+                        if moved {
+                            source.log = None;
+                            source.closing = false;
+                            source.open();
+                        } else if let Some(log) = &mut source.log {
+                            log.set_limits(source.target.max_size, source.target.keep);
+                        }
+                    }
+                    self.publish_id(id);
+                }
+            }
+            Order::Remove { name, done } => {
+                if let Some(id) = self.names.get(&name).copied() {
+                    self.empty(id);
+                    self.forget(&name);
+                }
+                done();
+            }
+            Order::Drain { done } => {
+                for id in self.sources.keys().copied().collect::<Vec<_>>() {
+                    self.empty(id);
+                }
+                done();
+            }
+            Order::Stop => return false,
+        }
+        true
+    }
+
+    fn watch(&self, id: u64) {
+        if let Some(source) = self.sources.get(&id)
+            && let Err(error) = epoll::add(
+                &self.epoll,
+                &source.pipe,
+                epoll::EventData::new_u64(id),
+                epoll::EventFlags::IN,
+            )
+            && error != rustix::io::Errno::EXIST
+        {
+            panic!("the log pump cannot watch a pipe: {error}");
+        }
+    }
+
+    fn unwatch(&self, id: u64) {
+        if let Some(source) = self.sources.get(&id) {
+            // ENOENT: it was not watched.
+            let _ = epoll::delete(&self.epoll, &source.pipe);
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        if let Some(id) = self.names.remove(name) {
+            self.unwatch(id);
+            self.sources.remove(&id);
+            if let Ok(mut statuses) = self.statuses.lock() {
+                statuses.remove(name);
+            }
+        }
+    }
+
+    fn publish_id(&self, id: u64) {
+        if let Some(source) = self.sources.get(&id) {
+            self.publish(source);
+        }
+    }
+
+    fn publish(&self, source: &Source) {
+        let mut accounting = source
+            .log
+            .as_ref()
+            .map(|log| log.accounting.clone())
+            .unwrap_or_default();
+        accounting.lost_lines += source.lost.0;
+        accounting.lost_bytes += source.lost.1;
+        if let Ok(mut statuses) = self.statuses.lock() {
+            statuses.insert(
+                source.name.clone(),
+                Status {
+                    accounting,
+                    trouble: source.trouble.clone(),
+                },
+            );
+        }
+    }
+
+    /// One turn of a source that has something.
+    fn serve(&mut self, id: u64) {
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
+        if source.trouble.is_some() {
+            return;
+        }
+        let dropped_before = source.dropped();
+        let outcome = source.turn(&self.scratch, &mut self.look);
+        let dropped = source.dropped() != dropped_before;
+        match outcome {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                source.trouble = Some(describe(&error, source.target.path.as_deref()));
+                self.unwatch(id);
+                self.publish_id(id);
+                return;
+            }
+        }
+        if dropped {
+            self.publish_id(id);
+        }
+    }
+
+    /// Takes all that is in the pipe now, whatever it takes.
+    fn empty(&mut self, id: u64) {
+        for _ in 0..1024 {
+            let Some(source) = self.sources.get(&id) else {
+                return;
+            };
+            if pipe::available(&source.pipe).unwrap_or(0) == 0 {
+                return;
+            }
+            self.serve(id);
+            let Some(source) = self.sources.get_mut(&id) else {
+                return;
+            };
+            if source.trouble.is_some() {
+                source.lose_all(&mut self.look);
+                return;
+            }
+        }
+    }
+
+    /// A file could not be written: is it better now? If not, is the pipe about to hold up its writer?
+    fn recover(&mut self, id: u64) {
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
+        if source.try_again() {
+            source.trouble = None;
+            self.watch(id);
+        } else if source.is_nearly_full() {
+            source.lose_all(&mut self.look);
+        }
+        self.publish_id(id);
+    }
+}
+
+fn describe(error: &io::Error, path: Option<&std::path::Path>) -> String {
+    let path = path.map(|path| path.display().to_string()).unwrap_or_default();
+    format!("failed to write `{path}`: {error}")
+}
+
+impl Source {
+    fn open(&mut self) {
+        self.trouble = None;
+        let Some(path) = self.target.path.clone() else {
+            self.log = None;
+            return;
+        };
+        match LogFile::open(&path, self.target.max_size, self.target.keep) {
+            Ok(mut log) => {
+                log.accounting.lost_lines += self.lost.0;
+                log.accounting.lost_bytes += self.lost.1;
+                self.lost = (0, 0);
+                self.log = Some(log);
+            }
+            Err(error) => self.trouble = Some(describe(&error, Some(&path))),
+        }
+    }
+
+    fn dropped(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.accounting.dropped_through)
+    }
+
+    /// Moves what there is, up to [`TURN`]. `WouldBlock` when the pipe is empty.
+    fn turn(&mut self, scratch: &pipe::Pipe, look: &mut [u8]) -> io::Result<()> {
+        let Some(log) = &mut self.log else {
+            self.discard(look);
+            return Ok(());
+        };
+        let now = clock::unix_ms();
+        if now.abs_diff(self.last_check_ms) >= 250 {
+            self.last_check_ms = now;
+            log.check()?;
+        }
+        let mut moved = 0;
+        while moved < TURN {
+            if log.room() == 0 && !self.closing {
+                self.closing = true;
+            }
+            if self.closing {
+                match close_line(log, &self.pipe, scratch, look)? {
+                    Closing::Ended(bytes) => {
+                        moved += bytes;
+                        log.rotate()?;
+                        self.closing = false;
+                    }
+                    Closing::Longer(bytes) => moved += bytes,
+                }
+                continue;
+            }
+            log.stamp(now);
+            let length = usize::try_from(log.room()).unwrap_or(CHUNK).min(CHUNK);
+            let bytes = pipe::splice(&self.pipe, log.file(), length)? as u64;
+            if bytes == 0 {
+                // No writer is left, which the keeper's own end rules out while it lives.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            log.grew(bytes);
+            moved += bytes;
+            if !self.wide && bytes >= 32 << 10 {
+                // A fast writer: fewer, larger moves. Refused to users over their pipe quota; then it stays as it is.
+                let _ = pipe::set_capacity(&self.pipe, WIDE_PIPE);
+                self.wide = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and forgets, for apps whose logs are switched off.
+    fn discard(&mut self, buffer: &mut [u8]) {
+        for _ in 0..128 {
+            match rustix::io::read(&self.pipe, &mut *buffer) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Whether the file can be written again.
+    fn try_again(&mut self) -> bool {
+        if self.log.is_none() {
+            self.open();
+            return self.trouble.is_none();
+        }
+        let Some(log) = &mut self.log else { return false };
+        if log.check().is_err() || (self.lost != (0, 0) && log.save_accounting().is_err()) {
+            return false;
+        }
+        // The disk may have room for a byte and not for the next: the attempt itself is the only honest test, and
+        // it is made by the next turn, which comes back here if it fails.
+        free_space(log.file())
+    }
+
+    fn is_nearly_full(&self) -> bool {
+        let capacity = pipe::capacity(&self.pipe).unwrap_or(64 << 10) as u64;
+        pipe::available(&self.pipe).unwrap_or(capacity) * 4 >= capacity * 3
+    }
+
+    /// Empties the pipe into nothing and counts.
+    fn lose_all(&mut self, buffer: &mut [u8]) {
+        let (mut lines, mut bytes) = (0, 0);
+        for _ in 0..256 {
+            match rustix::io::read(&self.pipe, &mut *buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => {
+                    lines += memchr::memchr_iter(b'\n', &buffer[..length]).count() as u64;
+                    bytes += length as u64;
+                }
+            }
+        }
+        if let Some(log) = &mut self.log {
+            log.accounting.lost_lines += lines;
+            log.accounting.lost_bytes += bytes;
+            // Kept in memory as well; the disk that refuses the log may refuse this too.
+            let _ = log.save_accounting();
+        } else {
+            self.lost.0 += lines;
+            self.lost.1 += bytes;
+        }
+    }
+}
+
+/// Whether the file system of `file` has a block to spare for us and is writable.
+fn free_space(file: &std::fs::File) -> bool {
+    rustix::fs::fstatvfs(file.as_fd())
+        .is_ok_and(|stat| stat.f_bavail > 16 && !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+enum Closing {
+    /// Moved up to and with the newline.
+    Ended(u64),
+    /// Moved, and no newline was among it.
+    Longer(u64),
+}
+
+/// Moves the rest of the line with which the file exceeds its limit.
+fn close_line(
+    log: &mut LogFile,
+    pipe: &OwnedFd,
+    scratch: &pipe::Pipe,
+    look: &mut [u8],
+) -> io::Result<Closing> {
+    if log.ends_a_line() || log.overshoot() >= OVERSHOOT {
+        return Ok(Closing::Ended(0));
+    }
+    let seen = pipe::tee(pipe, &scratch.write, look.len())?;
+    if seen == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let mut read = 0;
+    while read < seen {
+        read += rustix::io::read(&scratch.read, &mut look[read..seen])?;
+    }
+    let newline = memchr::memchr(b'\n', &look[..seen]);
+    let wanted = newline.map_or(seen, |at| at + 1);
+    let mut moved = 0;
+    while moved < wanted {
+        let bytes = pipe::splice(pipe, log.file(), wanted - moved)?;
+        moved += bytes;
+        log.grew(bytes as u64);
+    }
+    Ok(if newline.is_some() {
+        Closing::Ended(moved as u64)
+    } else {
+        Closing::Longer(moved as u64)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write, path::Path};
+
+    use super::*;
+    use crate::logs::files::rotated;
+
+    fn target(path: &Path, max_size: u64, keep: u32) -> Target {
+        Target {
+            path: Some(path.to_owned()),
+            max_size,
+            keep,
+        }
+    }
+
+    fn drained(pump: &Pump) {
+        let (sender, receiver) = mpsc::channel();
+        pump.drain(Box::new(move || sender.send(()).expect("the test waits")));
+        receiver
+            .recv_timeout(Duration::from_secs(20))
+            .expect("the pump drains");
+    }
+
+    fn whole(path: &Path) -> String {
+        let mut text = String::new();
+        for (_, file) in rotated(path).expect("files") {
+            text += &fs::read_to_string(file).expect("a file");
+        }
+        text + &fs::read_to_string(path).expect("the file")
+    }
+
+    #[test]
+    fn rotation_at_full_speed_loses_doubles_and_tears_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x.log");
+        let pump = Pump::start().expect("a pump");
+        let ends = pipe::make().expect("a pipe");
+        pump.add("x".to_owned(), ends.read, target(&path, 20_000, 100_000));
+        let mut writer = fs::File::from(ends.write);
+        let mut expected = String::new();
+        for number in 0..20_000 {
+            let line = format!("line {number} {}\n", "x".repeat(number % 60));
+            writer.write_all(line.as_bytes()).expect("a write");
+            expected += &line;
+        }
+        drained(&pump);
+        assert!(whole(&path) == expected, "the files differ from what was written");
+        for (_, file) in rotated(&path).expect("files") {
+            let text = fs::read_to_string(&file).expect("a file");
+            assert!(text.ends_with('\n'), "{} ends inside a line", file.display());
+        }
+        assert!(rotated(&path).expect("files").len() > 10);
+    }
+
+    #[test]
+    fn a_line_without_end_cannot_grow_a_file_without_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x.log");
+        let pump = Pump::start().expect("a pump");
+        let ends = pipe::make().expect("a pipe");
+        pump.add("x".to_owned(), ends.read, target(&path, 1 << 20, 3));
+        let mut writer = fs::File::from(ends.write);
+        for _ in 0..40 {
+            writer.write_all(&[b'x'; 1 << 20]).expect("a write");
+        }
+        drained(&pump);
+        let largest = rotated(&path)
+            .expect("files")
+            .iter()
+            .map(|(_, file)| fs::metadata(file).expect("a file").len())
+            .max()
+            .expect("a rotated file");
+        assert!(largest <= (2 << 20) + CHUNK as u64, "{largest}");
+        let status = pump.status("x").expect("a status");
+        let kept: u64 = rotated(&path)
+            .expect("files")
+            .iter()
+            .map(|(_, file)| fs::metadata(file).expect("a file").len())
+            .sum();
+        let current = fs::metadata(&path).expect("the file").len();
+        assert_eq!(kept + current + status.accounting.dropped_bytes, 40 << 20);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_costs_lines_and_says_so() {
+        let dir = tempfile::tempdir().expect("a directory");
+        // A directory stands where the file should be.
+        let path = dir.path().join("x.log");
+        fs::create_dir(&path).expect("a directory");
+        let pump = Pump::start().expect("a pump");
+        let ends = pipe::make().expect("a pipe");
+        pump.add("x".to_owned(), ends.read, target(&path, 1 << 20, 3));
+        let mut writer = fs::File::from(ends.write);
+        for number in 0..100_000 {
+            writer
+                .write_all(format!("line {number}\n").as_bytes())
+                .expect("the writer is never held up for good");
+        }
+        let status = pump.status("x").expect("a status");
+        assert!(status.trouble.is_some_and(|trouble| trouble.contains("x.log")));
+        fs::remove_dir(&path).expect("a removal");
+        let deadline = clock::monotonic_ms() + 10_000;
+        while pump.status("x").expect("a status").trouble.is_some() {
+            assert!(clock::monotonic_ms() < deadline, "the pump does not recover");
+            std::thread::yield_now();
+        }
+        writer.write_all(b"the end\n").expect("a write");
+        drained(&pump);
+        let lost = pump.status("x").expect("a status").accounting.lost_lines;
+        let kept = whole(&path).lines().count() as u64;
+        assert_eq!(lost + kept, 100_001, "lost {lost}, kept {kept}");
+        assert!(whole(&path).ends_with("the end\n"));
+    }
+}

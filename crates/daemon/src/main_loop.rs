@@ -1,0 +1,444 @@
+//! Configure, build, bind, run, end.
+
+use std::{
+    path::PathBuf,
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+use upkeep_host::home::Home;
+use upkeep_keeper::{
+    client::{Link, LinkError},
+    protocol::{Event, ExitRecord, Listing, OLDEST, Request, VERSION},
+};
+use upkeep_store::{Store, StoreError, embedded::Embedded};
+use upkeep_sys::clock;
+
+use crate::{
+    apps::{
+        actor::{Context, Mail},
+        director::{Director, log_machine_event, machine_event},
+        directory::Directory,
+        launch::parse_key,
+        view::Usage,
+    },
+    command::{self, Command, Principal, Refusal},
+    events::Events,
+    http,
+    keeper_link::{AskError, KeeperLink, News},
+    logs::pump::Pump,
+    recovery::{RecoveryError, recover},
+    tasks::Task,
+};
+
+/// How long the keeper may take to greet and to list what it holds.
+const GREETING: Duration = Duration::from_secs(10);
+/// How long open HTTP connections may take to end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What the daemon is told by who starts it.
+#[derive(Clone, Debug)]
+pub struct DaemonSettings {
+    /// Where its state is.
+    pub home: Home,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// Why the daemon cannot serve. The keeper starts it again, more and more slowly.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// No runtime.
+    #[error("failed to start the runtime")]
+    Runtime(#[source] std::io::Error),
+    /// No keeper.
+    #[error("failed to talk to the keeper")]
+    Keeper(#[source] LinkError),
+    /// The keeper is too old or too new, or mute.
+    #[error("the keeper did not greet: {0}")]
+    Greeting(String),
+    /// No store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store holds what cannot be read.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// No socket.
+    #[error("failed to listen on `{}`: {why}", path.display())]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        why: String,
+    },
+}
+
+/// Why the main loop ends.
+#[derive(Debug)]
+enum End {
+    /// The keeper wants room for another daemon.
+    Retire,
+    /// All apps are stopped and the keeper knows that we leave.
+    Left,
+    /// The keeper is gone.
+    KeeperGone,
+}
+
+/// What the keeper's greeting told.
+#[derive(Clone, Debug)]
+pub(crate) struct Greeting {
+    pub(crate) protocol: u16,
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) epoch: u64,
+    pub(crate) tracking: String,
+}
+
+/// Runs the daemon until it is replaced or told to end.
+pub fn run(settings: DaemonSettings) -> Result<(), DaemonError> {
+    // Three descriptors for each log; children get their own limits from the keeper.
+    if let Err(error) = upkeep_sys::rlimit::raise_open_files() {
+        note(&format!("the limit of open files stays as it is: {error}"));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(DaemonError::Runtime)?;
+    let local = tokio::task::LocalSet::new();
+    runtime.block_on(local.run_until(serve(settings)))
+}
+
+/// A line for the daemon's own log: its standard error, which the keeper leads to `daemon.log`.
+pub(crate) fn note(text: &str) {
+    use std::io::Write;
+    // Where the log cannot be written there is nobody to tell.
+    let _ = writeln!(
+        std::io::stderr(),
+        "{} daemon: {text}",
+        clock::utc_text(clock::unix_ms())
+    );
+}
+
+async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
+    let link = Link::from_env().map_err(DaemonError::Keeper)?;
+    let link = KeeperLink::new(link).map_err(DaemonError::Runtime)?;
+    let version = settings.version.clone();
+    let (greeting, exits, listing, upgrade_trouble) = greet(&link, version.clone()).await?;
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(&settings.home.store())?);
+    let (acknowledge, acknowledged) = mpsc::channel(1024);
+    let directory = Arc::new(Directory::default());
+    let context = Rc::new(Context {
+        link,
+        pump: Pump::start().map_err(DaemonError::Runtime)?,
+        events: Events::new(Arc::clone(&store)),
+        directory: Arc::clone(&directory),
+        logs: settings.home.logs(),
+        changes: watch::channel(0).0,
+        acknowledge,
+        epoch: greeting.epoch,
+    });
+    let actors = recover(&context, &store, listing, exits)?;
+    let usage = Arc::new(Usage::default());
+    let director = Director::new(
+        Rc::clone(&context),
+        store.as_ref(),
+        Arc::clone(&usage),
+        settings.home.dump(),
+        actors,
+    )
+    .map_err(|refusal| DaemonError::Greeting(refusal.message))?;
+    let director = Rc::new(director);
+    let (commands, inbox) = mpsc::channel(64);
+    let trouble = Arc::new(Mutex::new(upgrade_trouble));
+    let http = http::start(http::Shared {
+        home: settings.home.clone(),
+        version,
+        started_ms: clock::unix_ms(),
+        greeting,
+        directory,
+        events: context.events.clone(),
+        statuses: context.pump.statuses(),
+        usage,
+        commands,
+        trouble: Arc::clone(&trouble),
+    })
+    .map_err(|why| DaemonError::Listen {
+        path: settings.home.socket(),
+        why,
+    })?;
+    context.link.tell(&Request::Ready);
+    // A systemd unit of Type=notify waits for this; elsewhere nobody does.
+    if let Err(error) = upkeep_sys::notify::send(std::env::var_os("NOTIFY_SOCKET").as_deref(), "READY=1") {
+        note(&format!(
+            "the init system could not be told that we are ready: {error}"
+        ));
+    }
+    let end = control(&context, &director, inbox, acknowledged, &trouble).await;
+    http.stop(LAST_WORDS);
+    match end {
+        End::Retire | End::Left => Ok(()),
+        End::KeeperGone => Err(DaemonError::Keeper(LinkError::KeeperGone)),
+    }
+}
+
+type Greeted = (Greeting, Vec<ExitRecord>, Listing, Option<String>);
+
+/// Says hello, and hears what the keeper holds.
+async fn greet(link: &KeeperLink, program_version: String) -> Result<Greeted, DaemonError> {
+    link.tell(&Request::Hello {
+        oldest: OLDEST,
+        newest: VERSION,
+        program_version,
+    });
+    link.untracked(|id| Request::List { id });
+    let (mut greeting, mut exits, mut trouble) = (None, Vec::new(), None);
+    let conversation = async {
+        loop {
+            match link.next().await.map_err(DaemonError::Keeper)? {
+                News::Other(Event::Welcome {
+                    version,
+                    program_version,
+                    pid,
+                    epoch,
+                    tracking,
+                }) => {
+                    greeting = Some(Greeting {
+                        protocol: version,
+                        version: program_version,
+                        pid,
+                        epoch,
+                        tracking,
+                    });
+                }
+                News::Other(Event::Exited(record)) => exits.push(record),
+                News::Other(Event::UpgradeOutcome { ok: false, message }) => trouble = Some(message),
+                News::Other(Event::Refused { message, .. }) => return Err(DaemonError::Greeting(message)),
+                News::Other(Event::Listing { listing, .. }) => return Ok(*listing),
+                _ => {}
+            }
+        }
+    };
+    let listing = tokio::time::timeout(GREETING, conversation)
+        .await
+        .map_err(|_| DaemonError::Greeting("no answer within 10 s".to_owned()))??;
+    let greeting =
+        greeting.ok_or_else(|| DaemonError::Greeting("a list came before the welcome".to_owned()))?;
+    Ok((greeting, exits, listing, trouble))
+}
+
+/// Things that concern the daemon as a whole.
+#[derive(Debug)]
+enum Control {
+    Retire,
+    Terminate(i32),
+    Trouble(String),
+    KeeperGone,
+    Left,
+}
+
+async fn control(
+    context: &Rc<Context>,
+    director: &Rc<Director>,
+    mut inbox: mpsc::Receiver<command::Request>,
+    mut acknowledged: mpsc::Receiver<u64>,
+    trouble: &Arc<Mutex<Option<String>>>,
+) -> End {
+    let (sender, mut controls) = mpsc::channel(16);
+    let _link = Task::spawn("keeper link", listen(Rc::clone(context), sender.clone()));
+    let for_acknowledge = Rc::clone(context);
+    let _acknowledge = Task::spawn("acknowledge", async move {
+        while let Some(seq) = acknowledged.recv().await {
+            for_acknowledge.link.tell(&Request::AckExit { seq });
+        }
+    });
+    loop {
+        tokio::select! {
+            // Cancel-safe: a message is taken only when it is returned.
+            request = inbox.recv() => if let Some(request) = request {
+                let (context, director, sender) = (Rc::clone(context), Rc::clone(director), sender.clone());
+                Task::spawn_short("command", obey(context, director, request, sender));
+            },
+            // Cancel-safe for the same reason.
+            message = controls.recv() => match message {
+                Some(Control::Retire) => return End::Retire,
+                Some(Control::Left) => return End::Left,
+                Some(Control::KeeperGone) | None => return End::KeeperGone,
+                Some(Control::Trouble(message)) => {
+                    *trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(message);
+                }
+                Some(Control::Terminate(signal)) => {
+                    let principal = Principal { name: format!("signal {signal}") };
+                    let (context, director, sender) = (Rc::clone(context), Rc::clone(director), sender.clone());
+                    Task::spawn_short("terminate", async move {
+                        let command = Command::End { forget: false, options: Default::default() };
+                        if let Err(refusal) = director.execute(command, &principal).await {
+                            note(&format!("the apps could not be stopped in order: {}", refusal.message));
+                        }
+                        leave(&context, &sender).await;
+                    });
+                }
+            },
+        }
+    }
+}
+
+/// The link's task: hands on what the keeper says.
+async fn listen(context: Rc<Context>, controls: mpsc::Sender<Control>) {
+    loop {
+        let control = match context.link.next().await {
+            Err(_) => Control::KeeperGone,
+            Ok(News::Spawned { key, pid }) => {
+                post(&context, &key, |index| Mail::Spawned { index, pid }).await;
+                continue;
+            }
+            Ok(News::SpawnRefused { key, why }) => {
+                post(&context, &key, |index| Mail::SpawnRefused { index, why }).await;
+                continue;
+            }
+            Ok(News::Other(Event::Exited(record))) => {
+                let key = record.key.clone();
+                post(&context, &key, |index| Mail::Exited { index, record }).await;
+                continue;
+            }
+            Ok(News::Other(Event::Retire)) => Control::Retire,
+            Ok(News::Other(Event::Terminate { signal })) => Control::Terminate(signal),
+            Ok(News::Other(Event::UpgradeOutcome { ok: false, message })) => Control::Trouble(message),
+            Ok(News::Other(other)) => {
+                note(&format!(
+                    "the keeper said something that nobody waits for: {other:?}"
+                ));
+                continue;
+            }
+        };
+        let gone = matches!(control, Control::KeeperGone);
+        if controls.send(control).await.is_err() || gone {
+            return;
+        }
+    }
+}
+
+/// Mail for the actor of a key; a key without an actor is of an app that was just deleted.
+async fn post(context: &Rc<Context>, key: &str, letter: impl FnOnce(u32) -> Mail) {
+    let Some((app, index)) = parse_key(key) else {
+        return;
+    };
+    let letter = letter(index);
+    if let Some(entry) = context.directory.get(&app) {
+        // The actor ends only once its app is out of the directory.
+        let _ = entry.mailbox.send(letter).await;
+    } else if let Mail::Exited { record, .. } = letter {
+        context.link.tell(&Request::AckExit { seq: record.seq });
+    }
+}
+
+/// Carries out one command and answers it.
+async fn obey(
+    context: Rc<Context>,
+    director: Rc<Director>,
+    request: command::Request,
+    controls: mpsc::Sender<Control>,
+) {
+    let command::Request {
+        command,
+        principal,
+        reply,
+    } = request;
+    let ends = matches!(&command, Command::End { options, .. } if !options.dry_run);
+    let outcome = match command {
+        Command::Upgrade(upgrade) => self::upgrade(&context, upgrade, &principal).await,
+        command => director.execute(command, &principal).await,
+    };
+    let ends = ends && outcome.is_ok();
+    // A client that left gets no answer; what it asked for is done.
+    let _ = reply.send(outcome);
+    if ends {
+        leave(&context, &controls).await;
+    }
+}
+
+async fn leave(context: &Rc<Context>, controls: &mpsc::Sender<Control>) {
+    // What the apps said last goes to disk first.
+    let (sender, drained) = tokio::sync::oneshot::channel();
+    context.pump.drain(Box::new(move || {
+        // The receiver waits below.
+        let _ = sender.send(());
+    }));
+    let _ = drained.await;
+    if let Err(error) = context.link.ask(|id| Request::Leave { id }).wait().await {
+        note(&format!("the keeper does not let us leave: {error}"));
+    }
+    // The main loop listens until it ends.
+    let _ = controls.send(Control::Left).await;
+}
+
+async fn upgrade(
+    context: &Rc<Context>,
+    upgrade: upkeep_api::body::Upgrade,
+    principal: &Principal,
+) -> command::Outcome {
+    use upkeep_api::{body::ActionResult, error::Code};
+    let program = match upgrade.program {
+        Some(program) => PathBuf::from(program),
+        None => own_program().map_err(|error| {
+            Refusal::new(Code::Internal, format!("failed to find our own program: {error}"))
+        })?,
+    };
+    if !upkeep_host::facts::is_executable(&program) {
+        return Err(Refusal::new(
+            Code::Invalid,
+            format!(
+                "failed to upgrade: `{}` is no program that can be executed",
+                program.display()
+            ),
+        ));
+    }
+    let what = if upgrade.keeper {
+        "upgrade_keeper"
+    } else {
+        "upgrade_daemon"
+    };
+    let event = machine_event(
+        principal,
+        what,
+        upgrade.reason.as_deref(),
+        &program.display().to_string(),
+    );
+    let answer = if upgrade.keeper {
+        context
+            .link
+            .ask(|id| Request::UpgradeKeeper { id, program })
+            .wait()
+            .await
+    } else {
+        context
+            .link
+            .ask(|id| Request::UpgradeDaemon { id, program })
+            .wait()
+            .await
+    };
+    answer.map_err(|error| match error {
+        AskError::Refused { message, .. } => Refusal::new(
+            Code::Conflict,
+            format!("the keeper refused the upgrade: {message}"),
+        ),
+        AskError::NoAnswer => Refusal::new(Code::Unavailable, "the keeper gave no answer"),
+    })?;
+    log_machine_event(&context.events, event);
+    Ok(ActionResult {
+        changes: Vec::new(),
+        apps: Vec::new(),
+        event: None,
+        settled: true,
+    })
+}
+
+/// The path that our program was started from, also if another file has taken its place since.
+fn own_program() -> std::io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let text = path.to_string_lossy();
+    Ok(text
+        .strip_suffix(" (deleted)")
+        .map_or_else(|| path.clone(), PathBuf::from))
+}

@@ -1,0 +1,182 @@
+//! What a new daemon does first: compare what is wanted (store) with what is (keeper), app by app.
+//!
+//! The same path after a first start, a crash, a kill, an upgrade and a reboot. Facts come from three places: records
+//! in the store say which apps are wanted, notes with the keeper say where each instance's machine stood, the keeper's
+//! table and unacknowledged exits say what is true. Exits that are in the event log already are acknowledged and not
+//! told twice.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    rc::Rc,
+    sync::Arc,
+};
+
+use upkeep_api::body::Event as LogEvent;
+use upkeep_keeper::protocol::{ExitRecord, Listing, Request, Scope};
+use upkeep_model::id::AppName;
+use upkeep_store::{Store, StoreError};
+use upkeep_supervise::instance::{Alive, Ended};
+use upkeep_sys::clock;
+
+use crate::{
+    apps::{
+        actor::{Actor, Context, Known, exit, exit_event, exit_id, note_key, store_exit},
+        directory::{AppRecord, PREFIX, RECORD_VERSION},
+        launch::parse_key,
+    },
+    tasks::Task,
+};
+
+/// How many of the newest events are searched for exits that are known already.
+const KNOWN_EXITS: usize = 5000;
+/// How many apps there may be.
+const APPS_MAX: usize = 100_000;
+
+/// A record that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record.
+    #[error("failed to read the record `{key}`: {why}")]
+    Record {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+fn records(store: &dyn Store) -> Result<Vec<(AppRecord, u64)>, RecoveryError> {
+    let mut records = Vec::new();
+    for entry in store.range(PREFIX, APPS_MAX)? {
+        let fail = |why: String| RecoveryError::Record {
+            key: entry.key.clone(),
+            why,
+        };
+        let record: AppRecord =
+            serde_json::from_slice(&entry.value).map_err(|error| fail(error.to_string()))?;
+        if record.version != RECORD_VERSION {
+            return Err(fail(format!(
+                "its version is {}, this daemon reads {RECORD_VERSION}",
+                record.version
+            )));
+        }
+        records.push((record, entry.revision));
+    }
+    Ok(records)
+}
+
+/// Makes the actors of all apps that are wanted, and ends what nobody wants.
+pub(crate) fn recover(
+    context: &Rc<Context>,
+    store: &Arc<dyn Store>,
+    mut listing: Listing,
+    exits: Vec<ExitRecord>,
+) -> Result<BTreeMap<AppName, Task>, RecoveryError> {
+    let records = records(store.as_ref())?;
+    let logged = logged_exits(context, &exits)?;
+    let mut notes: HashMap<String, Vec<u8>> = std::mem::take(&mut listing.notes).into_iter().collect();
+    let mut known: BTreeMap<AppName, BTreeMap<u32, Known>> = BTreeMap::new();
+    let now = clock::monotonic_ms();
+    for child in &listing.children {
+        if let Some((app, index)) = parse_key(&child.key) {
+            let alive = Alive {
+                pid: child.pid,
+                uptime_ms: now.saturating_sub(child.started_mono_ms),
+                stray: child.stray,
+            };
+            known
+                .entry(app)
+                .or_default()
+                .entry(index)
+                .or_default()
+                .recovered
+                .alive = Some(alive);
+        }
+    }
+    for record in exits {
+        let seen = logged.contains(&exit_id(context.epoch, record.seq));
+        if seen {
+            context.link.tell(&Request::AckExit { seq: record.seq });
+        }
+        let Some((app, index)) = parse_key(&record.key) else {
+            continue;
+        };
+        let known = known.entry(app).or_default().entry(index).or_default();
+        known.recovered.exits.push(Ended {
+            pid: record.pid,
+            exit: exit(record.how),
+            uptime_ms: record.exited_mono_ms.saturating_sub(record.started_mono_ms),
+            leftovers: record.leftovers,
+        });
+        if !seen {
+            known.exits.push(record);
+        }
+    }
+    let mut actors = BTreeMap::new();
+    for (record, revision) in records {
+        let name = record.spec.name.clone();
+        let mut known = known.remove(&name).unwrap_or_default();
+        for index in 0..u32::try_from(record.instances.len()).unwrap_or(u32::MAX) {
+            let key = note_key(&crate::apps::launch::key(&name, index));
+            known.entry(index).or_default().note = notes.remove(&key);
+        }
+        actors.insert(name, Actor::start(context, Arc::new(record), revision, known));
+    }
+    for (app, instances) in known {
+        for (index, known) in instances {
+            unwanted(context, &app, index, known);
+        }
+    }
+    for key in notes.into_keys().filter(|key| key.starts_with(&note_key(""))) {
+        context.link.tell(&Request::SetNote {
+            key,
+            bytes: Vec::new(),
+        });
+    }
+    Ok(actors)
+}
+
+/// A process or an exit of an app that no record wants: its deletion was under way.
+fn unwanted(context: &Rc<Context>, app: &AppName, index: u32, known: Known) {
+    if known.recovered.alive.is_some() {
+        let key = crate::apps::launch::key(app, index);
+        context.link.order(|id| Request::Signal {
+            id,
+            key,
+            signal: 9,
+            scope: Scope::Tree,
+        });
+    }
+    for record in known.exits {
+        let event = exit_event(
+            app,
+            index,
+            &record,
+            context.epoch,
+            "of an app that was deleted".to_owned(),
+        );
+        store_exit(&context.events, &context.acknowledge, event, record.seq);
+    }
+}
+
+/// Which of these exits are in the event log: by their ids.
+fn logged_exits(context: &Rc<Context>, exits: &[ExitRecord]) -> Result<HashSet<String>, StoreError> {
+    if exits.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let is_exit = |event: &LogEvent| event.what == "exited";
+    let events = context.events.tail(KNOWN_EXITS, 0, &is_exit)?;
+    Ok(events
+        .into_iter()
+        .filter_map(|event| {
+            event
+                .details
+                .get("exit_id")
+                .and_then(|id| id.as_str())
+                .map(str::to_owned)
+        })
+        .collect())
+}
