@@ -15,7 +15,11 @@ pub(crate) enum Mode {
 
 pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
     let mut stale = Vec::new();
-    for (name, text) in [("docs/reference/cli.md", cli()?)] {
+    let files = [
+        ("docs/reference/cli.md", cli()?),
+        ("docs/reference/upkeep.schema.json", upkeep_model::file::schema::json_schema()),
+    ];
+    for (name, text) in files {
         let path = shell::root().join(name);
         if fs::read_to_string(&path).is_ok_and(|old| old == text) {
             continue;
@@ -43,7 +47,7 @@ fn cli() -> anyhow::Result<String> {
     shell::run(shell::cargo().args(["build", "--quiet", "--package", "upkeep"]))?;
     let mut command = std::process::Command::new(shell::target_dir().join("debug/upkeep"));
     command
-        .args(["help-all", "--markdown"])
+        .arg("help-all")
         .env("NO_COLOR", "1")
         .env("COLUMNS", "100");
     shell::read(&mut command)

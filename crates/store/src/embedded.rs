@@ -7,6 +7,8 @@
 //! the keeper's lock.
 
 use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, RwLock,
@@ -53,7 +55,7 @@ struct Queued {
 }
 
 impl Embedded {
-    /// Opens the file, or makes it (mode 0600 by the umask of the caller's directory).
+    /// Opens the file, or makes it (mode 0600).
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let database = open_database(path)?;
         let shared = Arc::new(Shared {
@@ -191,9 +193,19 @@ fn open_database(path: &Path) -> Result<Database, StoreError> {
         path: path.to_owned(),
         why,
     };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| fail(error.to_string()))?;
+    // The backend takes the lock on the file.
+    let backend = redb::backends::FileBackend::new(file).map_err(|error| fail(error.to_string()))?;
     let database = Database::builder()
         .set_cache_size(CACHE_BYTES)
-        .create(path)
+        .create_with_backend(backend)
         .map_err(|error| fail(error.to_string()))?;
     // Reading a table that was never written is an error in redb; make them all once.
     let mut transaction = database.begin_write().map_err(|error| fail(error.to_string()))?;

@@ -118,8 +118,23 @@ fn serve() -> ExitCode {
         own_argv: argv("keeper"),
         own_program: program,
         version: VERSION.to_owned(),
-        times: upkeep_keeper::Times::default(),
+        times: times(),
     }))
+}
+
+/// How long things may take. `UPKEEP_DAEMON_PAUSE_MAX_MS`: the longest pause before a daemon that died is started
+/// again, for those who would rather have a busy machine than wait, and for tests that kill it two hundred times.
+fn times() -> upkeep_keeper::Times {
+    let times = upkeep_keeper::Times::default();
+    let longest = std::env::var("UPKEEP_DAEMON_PAUSE_MAX_MS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let backoff_max = longest.unwrap_or(times.backoff_max);
+    upkeep_keeper::Times {
+        backoff_min: times.backoff_min.min(backoff_max),
+        backoff_max,
+        ..times
+    }
 }
 
 fn finish(outcome: Result<upkeep_keeper::Finished, upkeep_keeper::KeeperError>) -> ExitCode {

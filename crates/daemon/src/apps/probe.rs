@@ -11,6 +11,9 @@ use upkeep_model::app::{Check, Probe};
 use super::actor::Mail;
 use crate::tasks::Task;
 
+/// Longest period before the first success.
+const EAGER: Duration = Duration::from_millis(250);
+
 /// Starts checking; the task ends with its owner or with the actor.
 pub(crate) fn start(probe: Probe, mailbox: mpsc::Sender<Mail>, index: u32, pid: u32) -> Task {
     Task::spawn("probe", async move {
@@ -43,7 +46,9 @@ pub(crate) fn start(probe: Probe, mailbox: mpsc::Sender<Mail>, index: u32, pid: 
                     return;
                 }
             }
-            tokio::time::sleep(Duration::from(probe.period).max(Duration::from_millis(10))).await;
+            // Until it is ready for the first time somebody may be waiting for it.
+            let period = Duration::from(probe.period).max(Duration::from_millis(10));
+            tokio::time::sleep(if told.is_none() { period.min(EAGER) } else { period }).await;
         }
     })
 }

@@ -41,7 +41,7 @@ impl Peer for Upkeep {
             lab,
             binary: self.binary.clone(),
         };
-        lab.run(session.verb().arg("ping"))?;
+        lab.run(session.verb().arg("ls"))?;
         Ok(Box::new(session))
     }
 }
