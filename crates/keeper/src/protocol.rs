@@ -68,7 +68,7 @@ pub enum Request {
     /// Remember these bytes for the next daemon, until the keeper ends. Empty bytes forget. No answer; a note over
     /// [`MAX_NOTE`] bytes is refused with id 0.
     SetNote { key: String, bytes: Vec<u8> },
-    /// Answer: [`Event::Listing`].
+    /// Answer: [`Event::Listing`], after every unacknowledged [`Event::Exited`]: what a list lacks has been told of.
     List { id: u64 },
     /// Replace the daemon by the program at this path. Answer: [`Event::Done`], then [`Event::Retire`]; the daemon
     /// leaves (exits) and the keeper starts the new one, or the old one again if the new one is not ready in time.

@@ -147,10 +147,14 @@ impl Keeper {
                     ))
                 }
             }
-            Request::List { id } => Ok(Event::Listing {
-                id,
-                listing: Box::new(self.listing()),
-            }),
+            Request::List { id } => {
+                // Who is no longer in the list has ended, and how must be known before the list is.
+                self.tell_exits(usize::MAX);
+                Ok(Event::Listing {
+                    id,
+                    listing: Box::new(self.listing()),
+                })
+            }
             Request::UpgradeDaemon { id, program } => match self.upgrade_daemon(id, program) {
                 Ok(()) => return Verdict::Go,
                 Err(refusal) => Err(refusal),

@@ -216,7 +216,7 @@ impl Keeper {
                 return finished;
             }
             self.read_requests();
-            self.tell_exits();
+            self.tell_exits(OUTBOX_LIMIT);
             self.flush();
             self.wait();
         }
@@ -331,15 +331,15 @@ impl Keeper {
         }
     }
 
-    /// Tells the daemon of every end it has not been told of.
-    fn tell_exits(&mut self) {
+    /// Tells the daemon of every end it has not been told of, while no more than `limit` waits to be read.
+    pub(crate) fn tell_exits(&mut self, limit: usize) {
         let table = &self.children.table;
         let Some(alive) = self.daemon.alive() else { return };
         if !alive.greeted || alive.socket.is_none() {
             return;
         }
         for record in table.exits_after(alive.told_seq) {
-            if alive.outbox.len() > OUTBOX_LIMIT {
+            if alive.outbox.len() > limit {
                 return;
             }
             alive.told_seq = record.seq;

@@ -23,6 +23,10 @@ pub(crate) const TESTS: &[Test] = &[
         "exits::an_end_while_no_daemon_lives_is_kept",
         an_end_while_no_daemon_lives_is_kept,
     ),
+    (
+        "exits::a_list_comes_after_every_end_that_it_lacks",
+        a_list_comes_after_every_end_that_it_lacks,
+    ),
     ("exits::a_key_in_use_is_refused", a_key_in_use_is_refused),
     (
         "exits::what_does_not_start_is_refused_with_the_reason",
@@ -116,6 +120,28 @@ fn an_end_while_no_daemon_lives_is_kept() {
             core: false
         }
     );
+}
+
+/// A daemon that says Hello and asks for the list in one breath must not take what ended for what vanished.
+fn a_list_comes_after_every_end_that_it_lacks() {
+    let world = World::with(&[("backoff_min", 300)]);
+    let mut daemon = world.greeted();
+    let pid = daemon.spawn("a", &sleeper(&world));
+    daemon.kill();
+    upkeep_sys::signal::send(crate::world::pid(pid), number::KILL).expect("it lives");
+    wait_until("it is reaped", || !is_alive(pid));
+    let mut daemon = world.daemon();
+    let hello = Request::Hello {
+        oldest: 1,
+        newest: 1,
+        program_version: "test".to_owned(),
+    };
+    daemon.link.queue(&hello).expect("a request that fits");
+    daemon.send(&Request::List { id: 1 });
+    let first = daemon.event("an end or a list", |event| {
+        matches!(event, Event::Exited(_) | Event::Listing { .. })
+    });
+    assert!(matches!(first, Event::Exited(_)), "{first:?} came first");
 }
 
 fn a_key_in_use_is_refused() {
