@@ -199,13 +199,13 @@ impl Home {
 
     // ---- the processes of this home
 
-    /// Process of the daemon, by `upkeep ping`, which starts one where there is none.
+    /// Process of the daemon, by `upkeep ping`; waits for one that answers.
     #[track_caller]
     pub fn daemon_pid(&self) -> i32 {
         self.pinged("daemon_pid")
     }
 
-    /// Process of the keeper, by `upkeep ping`, which starts one where there is none.
+    /// Process of the keeper, by `upkeep ping`; waits for a daemon that answers.
     #[track_caller]
     pub fn keeper_pid(&self) -> i32 {
         self.pinged("keeper_pid")
@@ -213,11 +213,14 @@ impl Home {
 
     #[track_caller]
     fn pinged(&self, field: &str) -> i32 {
-        let answer = self.json(["ping"]);
-        match answer[field].as_i64().and_then(|pid| i32::try_from(pid).ok()) {
-            Some(pid) => pid,
-            None => panic!("no `{field}` in {answer}"),
-        }
+        wait_until("an answer to `upkeep ping`", TIMEOUT, || {
+            let output = self.cmd(["ping", "--json"]);
+            let answer: serde_json::Value = serde_json::from_str(&output.stdout).unwrap_or_default();
+            answer[field]
+                .as_i64()
+                .and_then(|pid| i32::try_from(pid).ok())
+                .ok_or_else(|| format!("no `{field}` in {output:?}"))
+        })
     }
 
     /// One instance of an app in `ls --json`, or null.

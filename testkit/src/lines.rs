@@ -22,8 +22,8 @@ pub struct Numbered {
 }
 
 impl Numbered {
-    /// Reads what `write-lines --prefix PREFIX` wrote; lines of other prefixes are not looked at, unless they look
-    /// like the tail of one of ours, which counts as torn.
+    /// Reads what `write-lines --prefix PREFIX` wrote; whole lines of other prefixes are not looked at. What looks like
+    /// the tail of a line counts as torn.
     pub fn read(bytes: &[u8], prefix: &str) -> Self {
         let mut report = Self::default();
         let mut seen: Vec<bool> = Vec::new();
@@ -39,7 +39,7 @@ impl Numbered {
             rest = &rest[end + 1..];
             let Some(number) = parse(line, prefix) else {
                 let ours = line.starts_with(prefix.as_bytes()) && line.get(prefix.len()) == Some(&b' ');
-                report.torn += u64::from(ours || line.ends_with(b"xxx"));
+                report.torn += u64::from(ours || (line.ends_with(b"xxx") && !is_whole(line)));
                 continue;
             };
             if *length.get_or_insert(line.len()) != line.len() {
@@ -92,6 +92,14 @@ fn parse(line: &[u8], prefix: &str) -> Option<u64> {
         .parse()
         .ok()
         .filter(|&number| number > 0)
+}
+
+/// Whether this is a whole line of some prefix.
+fn is_whole(line: &[u8]) -> bool {
+    let prefix = line.iter().position(|&byte| byte == b' ').map(|at| &line[..at]);
+    prefix
+        .and_then(|prefix| std::str::from_utf8(prefix).ok())
+        .is_some_and(|prefix| !prefix.is_empty() && parse(line, prefix).is_some())
 }
 
 /// The number in a file of `--tally`.
@@ -160,7 +168,8 @@ mod tests {
 
     #[test]
     fn other_prefixes_are_not_ours() {
-        let report = Numbered::read(b"hello\nab 0000001 x\na 0000001 xxxx\n", "a");
+        let report = Numbered::read(b"hello\nab 0000001 x\na 0000001 xxxx\nb 0000001 xxxxxx\n", "a");
         assert!(report.is_exactly(1), "{report:?}");
+        assert_eq!(Numbered::read(b"001 xxxxxx\n", "a").torn, 1);
     }
 }
