@@ -17,7 +17,10 @@ pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
     let mut stale = Vec::new();
     let files = [
         ("docs/reference/cli.md", cli()?),
-        ("docs/reference/upkeep.schema.json", upkeep_model::file::schema::json_schema()),
+        (
+            "docs/reference/upkeep.schema.json",
+            upkeep_model::file::schema::json_schema(),
+        ),
     ];
     for (name, text) in files {
         let path = shell::root().join(name);
@@ -46,9 +49,6 @@ pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
 fn cli() -> anyhow::Result<String> {
     shell::run(shell::cargo().args(["build", "--quiet", "--package", "upkeep"]))?;
     let mut command = std::process::Command::new(shell::target_dir().join("debug/upkeep"));
-    command
-        .arg("help-all")
-        .env("NO_COLOR", "1")
-        .env("COLUMNS", "100");
+    command.arg("help-all").env("NO_COLOR", "1").env("COLUMNS", "100");
     shell::read(&mut command)
 }

@@ -127,7 +127,8 @@ pub struct ActionOptions {
     /// Only say what would be done.
     #[serde(default)]
     pub dry_run: bool,
-    /// How long to wait for the instances to come to rest; 0: do not wait; absent: 120,000.
+    /// How long to wait for the instances to come to rest; 0: do not wait; absent: 30,000 and the
+    /// longest grace of what is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use tokio::sync::{mpsc, watch};
+use upkeep_api::body::ActionOptions;
 use upkeep_host::home::Home;
 use upkeep_keeper::{
     client::{Link, LinkError},
@@ -233,7 +234,7 @@ async fn greet(link: &KeeperLink, program_version: String) -> Result<Greeted, Da
 enum Control {
     Retire,
     Terminate(i32),
-    Trouble(String),
+    Upgraded(Option<String>),
     KeeperGone,
     Left,
 }
@@ -265,14 +266,14 @@ async fn control(
                 Some(Control::Retire) => return End::Retire,
                 Some(Control::Left) => return End::Left,
                 Some(Control::KeeperGone) | None => return End::KeeperGone,
-                Some(Control::Trouble(message)) => {
-                    *trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(message);
+                Some(Control::Upgraded(outcome)) => {
+                    *trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = outcome;
                 }
                 Some(Control::Terminate(signal)) => {
                     let principal = Principal { name: format!("signal {signal}") };
                     let (context, director, sender) = (Rc::clone(context), Rc::clone(director), sender.clone());
                     Task::spawn_short("terminate", async move {
-                        let command = Command::End { forget: false, options: Default::default() };
+                        let command = Command::End { forget: false, options: ActionOptions::default() };
                         if let Err(refusal) = director.execute(command, &principal).await {
                             note(&format!("the apps could not be stopped in order: {}", refusal.message));
                         }
@@ -304,7 +305,9 @@ async fn listen(context: Rc<Context>, controls: mpsc::Sender<Control>) {
             }
             Ok(News::Other(Event::Retire)) => Control::Retire,
             Ok(News::Other(Event::Terminate { signal })) => Control::Terminate(signal),
-            Ok(News::Other(Event::UpgradeOutcome { ok: false, message })) => Control::Trouble(message),
+            Ok(News::Other(Event::UpgradeOutcome { ok, message })) => {
+                Control::Upgraded(if ok { None } else { Some(message) })
+            }
             Ok(News::Other(other)) => {
                 note(&format!(
                     "the keeper said something that nobody waits for: {other:?}"

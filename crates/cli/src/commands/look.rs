@@ -31,13 +31,10 @@ pub(crate) async fn ls(ls: &Ls, settings: &Settings, output: Output) -> anyhow::
         } else if output.json {
             output.document(&list)?;
         } else if ls.quiet {
-            output.text(
-                &list
-                    .apps
-                    .iter()
-                    .map(|app| format!("{}\n", app.name))
-                    .collect::<String>(),
-            )?;
+            let names: Vec<&str> = list.apps.iter().map(|app| app.name.as_str()).collect();
+            output.text(&names.join("\n"))?;
+        } else if list.apps.is_empty() {
+            output.say("no apps; `upkeep start FILE` starts some");
         } else {
             output.text(&table::apps(&list.apps, output))?;
         }

@@ -29,7 +29,10 @@ pub(crate) async fn logs(logs: &Logs, settings: &Settings, output: Output) -> an
     };
     let query = LogQuery {
         apps: logs.selectors.join(","),
-        lines: logs.lines.or(if since.is_none() { Some(LINES) } else { None }),
+        lines: match logs.lines {
+            None if since.is_none() => Some(LINES),
+            lines => lines,
+        },
         stream: match (logs.out, logs.err) {
             (true, _) => Some(Stream::Out),
             (_, true) => Some(Stream::Err),
@@ -131,13 +134,12 @@ pub(crate) async fn events(events: &Events, settings: &Settings, output: Output)
     if output.json {
         output.document(&list)?;
     } else {
-        output.text(
-            &list
-                .events
-                .iter()
-                .map(|event| event_line(event, &clock) + "\n")
-                .collect::<String>(),
-        )?;
+        let lines: Vec<String> = list
+            .events
+            .iter()
+            .map(|event| event_line(event, &clock))
+            .collect();
+        output.text(&lines.join("\n"))?;
     }
     Ok(Exit::Done)
 }

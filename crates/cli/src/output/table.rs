@@ -8,9 +8,6 @@ use super::{Output, Paint, time, width};
 
 /// One row for each instance; the reason only where there is one and room for it.
 pub(crate) fn apps(apps: &[AppView], output: Output) -> String {
-    if apps.is_empty() {
-        return "no apps; `upkeep start FILE` starts some\n".to_owned();
-    }
     let columns = width();
     let wide = columns.is_none_or(|columns| columns >= 100);
     let mut table = Table::new();

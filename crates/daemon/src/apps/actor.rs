@@ -274,7 +274,7 @@ impl Actor {
                 .iter()
                 .flat_map(|slot| slot.timers.values().map(|(_, at)| *at))
                 .min();
-            let pause = due.map_or(Duration::from_secs(3600), |due| {
+            let pause = due.map_or(Duration::from_hours(1), |due| {
                 Duration::from_millis(due.saturating_sub(clock::monotonic_ms()))
             });
             tokio::select! {

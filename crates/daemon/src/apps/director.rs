@@ -33,8 +33,8 @@ use crate::{
     tasks::Task,
 };
 
-/// How long a client waits for things to come to rest unless it says otherwise.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a client waits for things to come to rest unless it says otherwise; the longest grace comes on top.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How many instances one app may have.
 const INSTANCES_MAX: u32 = 1000;
 /// Where the next instance id is kept.
@@ -632,7 +632,9 @@ impl Director {
 
     /// Waits until every instance of these apps has come to rest.
     async fn wait(&self, names: &[AppName], options: &ActionOptions) -> bool {
-        let patience = options.wait_ms.map_or(PATIENCE, Duration::from_millis);
+        let patience = options
+            .wait_ms
+            .map_or_else(|| self.patience(names), Duration::from_millis);
         let all_at_rest = async {
             for name in names {
                 let Some(mut entry) = self.context.directory.get(name) else {
@@ -652,6 +654,16 @@ impl Director {
             }
             _ => tokio::time::timeout(patience, all_at_rest).await.is_ok(),
         }
+    }
+
+    /// Long enough for the longest grace among them.
+    fn patience(&self, names: &[AppName]) -> Duration {
+        let apps = self.context.directory.read();
+        let graces = names
+            .iter()
+            .filter_map(|name| apps.get(name))
+            .map(|entry| entry.record.spec.stop.grace);
+        PATIENCE + graces.max().map_or(Duration::ZERO, Duration::from)
     }
 
     fn dry(&self, changes: Vec<Change>) -> ActionResult {

@@ -110,9 +110,9 @@ pub(super) fn events(shared: &Arc<Shared>, query: EventQuery) -> Result<Response
     // Subscribed before the journal is read: an event may come twice, which its id tells, but none is missed.
     let mut live = shared.events.subscribe();
     let app = query.app.clone();
-    let limit = query
-        .limit
-        .unwrap_or(if query.after.is_some() { 5000 } else { 0 });
+    // Who resumes wants what it missed; who begins wants what comes.
+    let missed = if query.after.is_some() { 5000 } else { 0 };
+    let limit = query.limit.unwrap_or(missed);
     let past = shared
         .events
         .tail(limit, query.after.unwrap_or(0), &|event| {

@@ -30,7 +30,10 @@ const LOOK_AHEAD: usize = 64 << 10;
 /// Pause between tries while a file cannot be written.
 const TROUBLE_PAUSE: Duration = Duration::from_millis(50);
 /// Pause after a round in which no writer was fast.
-const NAP: rustix::thread::Timespec = rustix::thread::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+const NAP: rustix::thread::Timespec = rustix::thread::Timespec {
+    tv_sec: 0,
+    tv_nsec: 1_000_000,
+};
 /// Data of the epoll entry of the eventfd.
 const WAKE: u64 = u64::MAX;
 
@@ -394,7 +397,12 @@ impl Worker {
         }
         let dropped_before = source.dropped();
         let waiting = pipe::available(&source.pipe).unwrap_or(0);
-        let fast = waiting >= if source.wide { WIDE_PIPE as u64 / 4 } else { 16 << 10 };
+        let fast = waiting
+            >= if source.wide {
+                WIDE_PIPE as u64 / 4
+            } else {
+                16 << 10
+            };
         let outcome = source.turn(&self.scratch, &mut self.look);
         let dropped = source.dropped() != dropped_before;
         match outcome {
@@ -681,8 +689,9 @@ mod tests {
         let ends = pipe::make().expect("a pipe");
         pump.add("x".to_owned(), ends.read, target(&path, 1 << 20, 3));
         let mut writer = fs::File::from(ends.write);
+        let block = vec![b'x'; 1 << 20];
         for _ in 0..40 {
-            writer.write_all(&[b'x'; 1 << 20]).expect("a write");
+            writer.write_all(&block).expect("a write");
         }
         drained(&pump);
         let largest = rotated(&path)

@@ -791,6 +791,7 @@ mod tests {
                 (4000, "four x\n"),
             ],
         );
+        let grep = Regex::new("x$").expect("a pattern");
         for lines in [None, Some(10)] {
             let wanted = Wanted {
                 lines,
@@ -803,7 +804,7 @@ mod tests {
                 "{lines:?}"
             );
             let wanted = Wanted {
-                grep: Some(Regex::new("x$").expect("a pattern")),
+                grep: Some(grep.clone()),
                 ..wanted
             };
             assert_eq!(
