@@ -64,6 +64,7 @@ Examples:
   upkeep start upkeep.yaml
   upkeep start server.py -n shop -i 4 -- --port 3000
   upkeep start \"./bin/worker --queue mail\" -n mailer
+  upkeep start -n mailer -- ./bin/worker --queue mail
   cat upkeep.yaml | upkeep start -")]
     Start(Start),
     /// Stop apps, dependents first
@@ -121,7 +122,7 @@ Examples:
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Start {
     /// A file, a script, a command line in one word, names or ids of apps, or `-` for a file on standard input
-    #[arg(required = true, value_name = "WHAT")]
+    #[arg(required_unless_present = "arguments", value_name = "WHAT")]
     pub(crate) what: Vec<String>,
     /// Name of the app
     #[arg(short, long)]
@@ -147,7 +148,7 @@ pub(crate) struct Start {
     /// Do not start it again when it ends
     #[arg(long)]
     pub(crate) no_restart: bool,
-    /// Arguments of the program
+    /// Arguments of the program; without WHAT: the program and its arguments
     #[arg(last = true, value_name = "ARGUMENTS")]
     pub(crate) arguments: Vec<String>,
 }

@@ -1,7 +1,7 @@
 //! `start`, `restart` and `validate`: what the words mean, read from files, scripts and command lines.
 //!
 //! Words are files if every one of them is a file of apps (or `-`); else names if every one selects something that
-//! exists; else a script or a command line with its arguments.
+//! exists; else a script or a command line with its arguments. Words behind `--` alone are a command line.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,12 +40,20 @@ const FILE_MAX: u64 = 16 << 20;
 
 /// `start` and, with `restart`, `restart`.
 pub(crate) async fn start(
-    start: args::Start,
+    mut start: args::Start,
     settings: &Settings,
     output: Output,
     restart: bool,
 ) -> anyhow::Result<Exit> {
-    if start.what.iter().all(|word| is_app_file(word)) {
+    // `start -n shop -- ./bin/shop --port 3000`: what stands behind the dashes is executed, never a file or a name.
+    let is_command = start.what.is_empty();
+    if is_command && restart {
+        return Err(Advised::new(Exit::Usage, "nothing to restart is named").into());
+    }
+    if is_command {
+        start.what = std::mem::take(&mut start.arguments);
+    }
+    if !is_command && start.what.iter().all(|word| is_app_file(word)) {
         let mut apps = Vec::new();
         for word in &start.what {
             apps.extend(load(Path::new(word), start.env.as_deref(), &start.only, output)?);
@@ -54,7 +62,8 @@ pub(crate) async fn start(
         return apply(&mut client, apps, restart, settings, output).await;
     }
     let mut client = connect_or_start(settings).await?;
-    let is_plain = start.arguments.is_empty() && start.name.is_none() && start.instances.is_none();
+    let is_plain =
+        !is_command && start.arguments.is_empty() && start.name.is_none() && start.instances.is_none();
     if restart || (is_plain && selects(&mut client, &start.what).await?) {
         let verb = if restart { "restart" } else { "start" };
         let result = act::select(&mut client, verb, start.what, settings).await?;
