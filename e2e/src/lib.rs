@@ -125,6 +125,14 @@ pub fn kill_daemon(keeper: i32) -> i32 {
     daemon
 }
 
+/// Waits until a process has been reaped: one of whose threads some still end may hold a socket open.
+#[track_caller]
+pub fn wait_reaped(pid: i32) {
+    wait_until(&format!("process {pid} to be reaped"), LONG, || {
+        process::stat(pid).map_or(Ok(()), |stat| Err(format!("{stat:?}")))
+    });
+}
+
 /// Waits until a process has ended.
 #[track_caller]
 pub fn wait_gone(pid: i32) {

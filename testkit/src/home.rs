@@ -383,6 +383,7 @@ pub struct Following {
     child: Child,
     lines: Receiver<String>,
     errors: Receiver<String>,
+    ended: bool,
 }
 
 impl Following {
@@ -394,7 +395,12 @@ impl Following {
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let lines = read_lines(child.stdout.take().expect("it is piped"));
         let errors = read_lines(child.stderr.take().expect("it is piped"));
-        Self { child, lines, errors }
+        Self {
+            child,
+            lines,
+            errors,
+            ended: false,
+        }
     }
 
     /// Its process.
@@ -433,18 +439,24 @@ impl Following {
         }
     }
 
-    /// What it has said on standard error since it was last asked.
+    /// What it has said on standard error since it was last asked; all of it once [`Self::wait`] has seen the end.
     pub fn errors(&self) -> Vec<String> {
-        self.errors.try_iter().collect()
+        if !self.ended {
+            return self.errors.try_iter().collect();
+        }
+        // Somebody may hold the stream open, who is none of ours.
+        std::iter::from_fn(|| self.errors.recv_timeout(Duration::from_secs(5)).ok()).collect()
     }
 
     /// Waits for its end and gives back its code (128 + N for signal N).
     #[track_caller]
     pub fn wait(&mut self, deadline: Duration) -> i32 {
-        wait_until("the end of a verb", deadline, || match self.child.try_wait() {
+        let code = wait_until("the end of a verb", deadline, || match self.child.try_wait() {
             Ok(Some(status)) => Ok(code(status)),
             other => Err(format!("{other:?}")),
-        })
+        });
+        self.ended = true;
+        code
     }
 }
 

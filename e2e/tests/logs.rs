@@ -1,0 +1,416 @@
+//! What apps print is kept whole, in order and within its limits, and can be read back.
+
+use std::{fs, process::Stdio, time::Duration};
+
+use serde_json::{Value, json};
+use upkeep_e2e::{LONG, app, apply, ended, kill_daemon, says, wait_running, with};
+use upkeep_testkit::{Home, Numbered, Signal, kill, wait_until};
+
+fn lines(home: &Home, args: &[&str]) -> Vec<String> {
+    let mut words = vec!["logs"];
+    words.extend(args);
+    home.ok(words).lines().map(str::to_owned).collect()
+}
+
+/// Every line of `logs --json`: a document each.
+fn entries(home: &Home, args: &[&str]) -> Vec<Value> {
+    let mut words = vec!["--json"];
+    words.extend(args);
+    lines(home, &words)
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+#[track_caller]
+fn whole(home: &Home, name: &str, count: u64) {
+    let report = wait_until(&format!("{count} lines of {name}"), LONG, || {
+        let report = Numbered::read(&home.log(name, 0, "out"), name);
+        if report.present >= count {
+            Ok(report)
+        } else {
+            Err(format!("{report:?}"))
+        }
+    });
+    assert!(report.is_exactly(count), "{name}: {report:?}");
+}
+
+/// It writes 20,000 lines and is gone: PM2 loses a median of 1,295 of them.
+#[test]
+fn last_words_are_never_lost() {
+    let home = Home::new();
+    for round in 0..10 {
+        let name = format!("brief{round}");
+        let script = ["write-lines", "20000", "--prefix", &name, "exit", "3"];
+        apply(
+            &home,
+            &[with(app(&home, &name, &script), json!({"restart": "never"}))],
+        );
+    }
+    for round in 0..10 {
+        let name = format!("brief{round}");
+        home.wait_for(&name, 0, "failed");
+        whole(&home, &name, 20_000);
+    }
+    // Nor does a deletion right behind them lose any of what it should keep.
+    assert_eq!(lines(&home, &["brief9", "--raw", "-n", "100000"]).len(), 20_000);
+}
+
+#[test]
+fn heavy_rotation_at_full_speed_loses_and_doubles_nothing() {
+    let home = Home::new();
+    let logs = json!({"max_size": "1M", "keep": 10_000});
+    let names = ["fast1", "fast2", "fast3"];
+    let apps: Vec<Value> = names
+        .iter()
+        .map(|name| {
+            let script = ["write-lines", "1000000", "--size", "50", "--prefix", name];
+            with(
+                app(&home, name, &script),
+                json!({"restart": "never", "logs": logs}),
+            )
+        })
+        .collect();
+    apply(&home, &apps);
+    for name in names {
+        home.wait_for(name, 0, "completed");
+        whole(&home, name, 1_000_000);
+        let show = home.json(["show", name]);
+        let log = &show["logs"][0];
+        assert!(log["rotated"].as_u64().is_some_and(|files| files >= 45), "{log}");
+        assert_eq!(
+            (&log["dropped_lines"], &log["lost_lines"]),
+            (&json!(0), &json!(0)),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn the_cap_holds_and_what_it_drops_is_counted_and_said() {
+    let home = Home::new();
+    let script = ["write-lines", "100000", "--size", "100", "--prefix", "much"];
+    let much = with(
+        app(&home, "much", &script),
+        json!({"restart": "never", "logs": {"max_size": "200K", "keep": 3}}),
+    );
+    apply(&home, &[much]);
+    home.wait_for("much", 0, "completed");
+    let kept = wait_until("the last line", LONG, || {
+        let report = Numbered::read(&home.log("much", 0, "out"), "much");
+        if report.last == 100_000 {
+            Ok(report)
+        } else {
+            Err(format!("{report:?}"))
+        }
+    });
+    assert_eq!(
+        (kept.doubled, kept.disordered, kept.torn, kept.rest),
+        (0, 0, 0, 0),
+        "{kept:?}"
+    );
+    let files = fs::read_dir(home.path().join("logs")).expect("the logs").count();
+    assert!(files <= 2 * (4 + 4), "{files} files");
+    let show = home.json(["show", "much"]);
+    let log = &show["logs"][0];
+    assert_eq!(log["rotated"], 3);
+    assert_eq!(
+        log["dropped_lines"].as_u64(),
+        Some(100_000 - kept.present),
+        "{log}"
+    );
+    let size = log["bytes"].as_u64().expect("a size");
+    assert!(size <= 4 * 200 * 1024 + 4 * 100, "{size}");
+    says(&home.ok(["show", "much"]), &["older lines deleted by rotation"]);
+    // Who reads from the oldest line on is told; who reads the last ones is not.
+    says(
+        &home.ok(["logs", "much", "-n", "100000"]),
+        &["older lines", "were deleted by rotation"],
+    );
+    assert_eq!(lines(&home, &["much", "-n", "5"]).len(), 5);
+    // The count outlives the daemon.
+    kill_daemon(home.keeper_pid());
+    assert_eq!(
+        home.json(["show", "much"])["logs"][0]["dropped_lines"],
+        log["dropped_lines"]
+    );
+}
+
+/// Two apps, `a` and `b`, that say a few things in turn on both streams.
+fn talkers(home: &Home) {
+    let a = [
+        "print",
+        "a one",
+        "run-for",
+        "400ms",
+        "print-err",
+        "a two",
+        "run-for",
+        "800ms",
+        "print",
+        "a three",
+        "wait",
+    ];
+    let b = [
+        "run-for",
+        "200ms",
+        "print",
+        "b one",
+        "run-for",
+        "400ms",
+        "print-err",
+        "b two",
+        "wait",
+    ];
+    apply(home, &[app(home, "a", &a), app(home, "b", &b)]);
+    wait_until("the last word", LONG, || {
+        let text = home.log("a", 0, "out");
+        if text.ends_with(b"a three\n") {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&text).into_owned())
+        }
+    });
+}
+
+#[test]
+fn lines_are_merged_by_time_and_chosen() {
+    let home = Home::new();
+    talkers(&home);
+    let raw = |args: &[&str]| {
+        let mut words = vec!["--raw"];
+        words.extend(args);
+        lines(&home, &words)
+    };
+    assert_eq!(raw(&[]), ["a one", "b one", "a two", "b two", "a three"]);
+    assert_eq!(raw(&["-n", "2"]), ["b two", "a three"]);
+    assert_eq!(raw(&["a"]), ["a one", "a two", "a three"]);
+    assert_eq!(raw(&["a:0", "b"]).len(), 5);
+    assert_eq!(raw(&["--err"]), ["a two", "b two"]);
+    assert_eq!(raw(&["--out", "b"]), ["b one"]);
+    assert_eq!(raw(&["--grep", "t(wo|hree)"]), ["a two", "b two", "a three"]);
+    assert_eq!(raw(&["--grep", "one", "-n", "1"]), ["b one"]);
+    assert_eq!(raw(&["--since", "1h"]).len(), 5);
+    assert_eq!(raw(&["--since", "2001-01-01T00:00"]).len(), 5);
+
+    let seen = entries(&home, &[]);
+    let of = |key: &str| seen.iter().map(|entry| entry[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of("app"), ["a", "b", "a", "b", "a"]);
+    assert_eq!(of("stream"), ["out", "out", "err", "err", "out"]);
+    assert_eq!(of("line"), ["a one", "b one", "a two", "b two", "a three"]);
+    let times: Vec<f64> = of("at").iter().map(|at| at.as_f64().expect("a time")).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    // Since between the third and the fourth.
+    let middle = f64::midpoint(times[2], times[3]);
+    let answer = upkeep_e2e::Http::ask(&home, "GET", &format!("/v1/logs?since={middle}"), b"");
+    assert_eq!(answer.status, 200);
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    says(&text, &["b two", "a three"]);
+    assert!(!text.contains("a two"), "{text}");
+
+    let shown = lines(&home, &[]);
+    says(&shown[0], &["a:0 |", "a one"]);
+    says(&shown[2], &["a:0 !", "a two"]);
+
+    let wrong = home.cmd(["logs", "--since", "yesterweek"]);
+    ended(&wrong, 2);
+    says(&wrong.stderr, &["`yesterweek` is no time"]);
+    let wrong = home.cmd(["logs", "--grep", "("]);
+    ended(&wrong, 4);
+    says(&wrong.stderr, &["failed to read the pattern"]);
+    ended(&home.cmd(["logs", "nobody"]), 3);
+    ended(&home.cmd(["logs", "--err", "--out"]), 2);
+}
+
+#[test]
+fn following_crosses_rotation_and_sees_every_line_once() {
+    let home = Home::new();
+    let script = [
+        "write-lines",
+        "60000",
+        "--rate",
+        "20000/s",
+        "--prefix",
+        "run",
+        "--size",
+        "80",
+        "wait",
+    ];
+    apply(
+        &home,
+        &[with(
+            app(&home, "run", &script),
+            json!({"logs": {"max_size": "300K", "keep": 1000}}),
+        )],
+    );
+    let follow = home.follow(["logs", "run", "-f", "--raw", "-n", "1000000"]);
+    let mut text = Vec::new();
+    while let Some(line) = follow.next_line(LONG) {
+        text.extend_from_slice(line.as_bytes());
+        text.push(b'\n');
+        if line.starts_with("run 0060000 ") {
+            break;
+        }
+    }
+    let report = Numbered::read(&text, "run");
+    assert!(report.is_exactly(60_000), "{report:?}");
+    let show = home.json(["show", "run"]);
+    assert!(
+        show["logs"][0]["rotated"]
+            .as_u64()
+            .is_some_and(|files| files > 10),
+        "{show}"
+    );
+}
+
+#[test]
+fn a_follower_sees_apps_that_come_later_and_ends_with_the_daemon() {
+    let home = Home::new();
+    apply(&home, &[app(&home, "first", &["print", "I am first", "wait"])]);
+    let mut follow = home.follow(["logs", "-f"]);
+    follow.line_with("I am first", LONG);
+    home.ok([
+        "start",
+        "-n",
+        "second",
+        "--",
+        home.child(),
+        "print",
+        "I am second",
+        "wait",
+    ]);
+    follow.line_with("I am second", LONG);
+    kill_daemon(home.keeper_pid());
+    assert_eq!(follow.wait(LONG), 1, "a stream that breaks off is no success");
+    says(&follow.errors().join("\n"), &["broke off", "try again"]);
+    let mut follow = home.follow(["logs", "-f"]);
+    follow.line_with("I am second", LONG);
+    kill(follow.pid(), Signal::INT).expect("it runs");
+    assert_eq!(follow.wait(LONG), 130);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let home = Home::new();
+    let script = ["write-lines", "50000", "wait"];
+    apply(&home, &[app(&home, "many", &script)]);
+    whole_of(&home);
+    for verb in [
+        "logs many -n 50000",
+        "logs many -f -n 50000",
+        "ls",
+        "events",
+        "--help",
+    ] {
+        let mut shell = std::process::Command::new("bash");
+        let line = format!(
+            "'{}' {verb} | head -1; echo ${{PIPESTATUS[0]}}",
+            home.upkeep().display()
+        );
+        shell
+            .args(["-c", &line])
+            .env("UPKEEP_HOME", home.path())
+            .stdin(Stdio::null());
+        let output = home.finish(shell, LONG);
+        let code = output.stdout.lines().last().unwrap_or_default().to_owned();
+        assert!(code == "0" || code == "141", "{verb}: {output:?}");
+        assert_eq!(output.stderr, "", "{verb}");
+    }
+}
+
+fn whole_of(home: &Home) {
+    wait_until("its lines", LONG, || {
+        let report = Numbered::read(&home.log("many", 0, "out"), "line");
+        if report.is_exactly(50_000) {
+            Ok(())
+        } else {
+            Err(format!("{report:?}"))
+        }
+    });
+}
+
+#[test]
+fn instances_have_logs_of_their_own_unless_they_are_given_one() {
+    let home = Home::new();
+    let both = home.work().join("both.log").display().to_string();
+    let script = ["print", "to out", "print-err", "to err", "wait"];
+    apply(
+        &home,
+        &[
+            with(app(&home, "apart", &script), json!({"instances": 2})),
+            with(
+                app(&home, "one", &script),
+                json!({"instances": 2, "logs": {"out": both, "err": both}}),
+            ),
+            with(app(&home, "none", &script), json!({"logs": {"disabled": true}})),
+        ],
+    );
+    wait_until("all four lines in one file", LONG, || {
+        let text = fs::read_to_string(&both).unwrap_or_default();
+        if text.lines().count() == 4 {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    });
+    for index in 0..2 {
+        wait_until("lines apart", LONG, || {
+            let got = (home.log("apart", index, "out"), home.log("apart", index, "err"));
+            if got == (b"to out\n".to_vec(), b"to err\n".to_vec()) {
+                Ok(())
+            } else {
+                Err(format!("{got:?}"))
+            }
+        });
+    }
+    assert_eq!(lines(&home, &["apart:1", "--raw", "--out"]), ["to out"]);
+    assert_eq!(
+        lines(&home, &["one", "--raw"]).len(),
+        4,
+        "a shared file is read once"
+    );
+    assert_eq!(lines(&home, &["none"]).len(), 0);
+    wait_running(&home, "none", 1);
+}
+
+/// A line without its end is shown as far as it has come, and not taken for two.
+#[test]
+fn lines_that_are_not_finished_are_shown_as_such() {
+    let home = Home::new();
+    let script = "printf 'first\\nsecond without end'; exec sleep 1000";
+    home.write(
+        "upkeep.json",
+        &json!({"apps": [{"name": "p", "command": ["sh", "-c", script]}]}).to_string(),
+    );
+    home.ok(["start", "upkeep.json"]);
+    let seen = wait_until("both", LONG, || match entries(&home, &["p"]) {
+        seen if seen.len() == 2 => Ok(seen),
+        seen => Err(format!("{seen:?}")),
+    });
+    assert_eq!(
+        (&seen[1]["line"], &seen[1]["partial"]),
+        (&json!("second without end"), &json!(true))
+    );
+    assert_eq!(seen[0].get("partial"), None);
+}
+
+#[test]
+fn times_are_those_of_arrival() {
+    let home = Home::new();
+    let before = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    let script = ["print", "early", "run-for", "1s", "print", "late", "wait"];
+    apply(&home, &[app(&home, "t", &script)]);
+    let seen = wait_until("both", LONG, || match entries(&home, &["t"]) {
+        seen if seen.len() == 2 => Ok(seen),
+        seen => Err(format!("{seen:?}")),
+    });
+    let at = |index: usize| Duration::from_secs_f64(seen[index]["at"].as_f64().expect("a time"));
+    assert!(at(0) + Duration::from_millis(1) >= before, "{seen:?}");
+    let apart = at(1).saturating_sub(at(0));
+    assert!(
+        apart > Duration::from_millis(850) && apart < Duration::from_secs(20),
+        "{apart:?}"
+    );
+}
