@@ -19,7 +19,7 @@ use upkeep_api::{
     client::{Client, with_query},
 };
 use upkeep_host::home::Home;
-use upkeep_model::{exit::Exit as AppExit, state::Actual};
+use upkeep_model::state::Actual;
 
 use super::start;
 use crate::{
@@ -237,10 +237,9 @@ fn verdict(list: &AppList, output: Output) -> Exit {
     for app in &list.apps {
         for instance in &app.instances {
             if matches!(instance.actual, Actual::Failed | Actual::GaveUp) {
-                let last = instance.last_exit.unwrap_or(AppExit::Unknown);
                 output.warn(&format!(
-                    "{}:{} ended with {last}: {}",
-                    app.name, instance.index, instance.why
+                    "{}:{} {}: {}",
+                    app.name, instance.index, instance.actual, instance.why
                 ));
                 exit = Exit::Failed;
             }
