@@ -20,8 +20,9 @@ use upkeep_sys::clock;
 
 use crate::{
     apps::{
-        actor::{Actor, Context, Known, exit, exit_event, exit_id, note_key, store_exit},
+        actor::{Actor, Context, Known, note_key},
         directory::{AppRecord, PREFIX, RECORD_VERSION},
+        exits,
         launch::parse_key,
     },
     tasks::Task,
@@ -97,7 +98,7 @@ pub(crate) fn recover(
         }
     }
     for record in exits {
-        let seen = logged.contains(&exit_id(context.epoch, record.seq));
+        let seen = logged.contains(&exits::id(context.epoch, record.seq));
         if seen {
             context.link.tell(&Request::AckExit { seq: record.seq });
         }
@@ -107,7 +108,7 @@ pub(crate) fn recover(
         let known = known.entry(app).or_default().entry(index).or_default();
         known.recovered.exits.push(Ended {
             pid: record.pid,
-            exit: exit(record.how),
+            exit: exits::exit(record.how),
             uptime_ms: record.exited_mono_ms.saturating_sub(record.started_mono_ms),
             leftovers: record.leftovers,
         });
@@ -151,14 +152,14 @@ fn unwanted(context: &Rc<Context>, app: &AppName, index: u32, known: Known) {
         });
     }
     for record in known.exits {
-        let event = exit_event(
+        let event = exits::event(
             app,
             index,
             &record,
             context.epoch,
             "of an app that was deleted".to_owned(),
         );
-        store_exit(&context.events, &context.acknowledge, event, record.seq);
+        exits::store(&context.events, &context.acknowledge, event, record.seq);
     }
 }
 

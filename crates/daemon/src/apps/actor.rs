@@ -17,10 +17,9 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 use upkeep_api::body::Event as LogEvent;
-use upkeep_keeper::protocol::{Ended, Event as KeeperEvent, ExitRecord, Request, Scope};
+use upkeep_keeper::protocol::{Event as KeeperEvent, ExitRecord, Request, Scope};
 use upkeep_model::{
-    app::{AppSpec, Condition},
-    exit::Exit,
+    app::AppSpec,
     id::AppName,
     state::{Actual, Desired},
 };
@@ -29,12 +28,14 @@ use upkeep_supervise::{
     effect::Effect,
     event::{Event, Order, Timer},
     instance::{Instance, Policy, Recovered},
-    order::{Gate, Progress, gate},
+    order::Gate,
 };
 use upkeep_sys::clock;
 
 use super::{
+    dependencies,
     directory::{AppEntry, AppRecord, Directory, InstanceStatus, Status},
+    exits,
     launch::{self, LogPlace},
     probe,
 };
@@ -376,7 +377,7 @@ impl Actor {
             at,
             Event::Exited {
                 pid: record.pid,
-                exit: exit(record.how),
+                exit: exits::exit(record.how),
                 uptime_ms: record.exited_mono_ms.saturating_sub(record.started_mono_ms),
                 leftovers: record.leftovers,
             },
@@ -395,8 +396,8 @@ impl Actor {
 
     /// Makes an exit durable, then lets the keeper forget it. Tried again while the disk refuses.
     fn log_exit(&self, index: u32, record: ExitRecord, verdict: String) {
-        let event = exit_event(&self.name, index, &record, self.context.epoch, verdict);
-        store_exit(&self.context.events, &self.context.acknowledge, event, record.seq);
+        let event = exits::event(&self.name, index, &record, self.context.epoch, verdict);
+        exits::store(&self.context.events, &self.context.acknowledge, event, record.seq);
     }
 
     fn fire_timers(&mut self) {
@@ -417,7 +418,7 @@ impl Actor {
     }
 
     fn check_dependencies(&mut self) {
-        let verdict = self.dependencies();
+        let verdict = dependencies::judge_all(&self.context.directory.read(), &self.record.spec.depends_on);
         for at in 0..self.slots.len() {
             if self.slots[at].machine.actual() != Actual::Waiting {
                 continue;
@@ -430,19 +431,6 @@ impl Actor {
                 Gate::Never(_) | Gate::Pending(_) => {}
             }
         }
-    }
-
-    fn dependencies(&self) -> Gate {
-        let apps = self.context.directory.read();
-        let mut pending = None;
-        for (name, condition) in &self.record.spec.depends_on {
-            match judge(&apps, name, *condition) {
-                Gate::Met => {}
-                Gate::Pending(why) => pending = Some(why),
-                Gate::Never(why) => return Gate::Never(why),
-            }
-        }
-        pending.map_or(Gate::Met, Gate::Pending)
     }
 
     fn update(&mut self, record: Arc<AppRecord>, restart: bool) {
@@ -704,104 +692,6 @@ fn close_log(context: &Rc<Context>, pipe: String) {
             context
                 .link
                 .order(|id| Request::CloseDescriptor { id, name: pipe });
-        }
-    });
-}
-
-/// Whether another app has reached a condition.
-pub(crate) fn judge(apps: &BTreeMap<AppName, AppEntry>, name: &AppName, condition: Condition) -> Gate {
-    match apps.get(name) {
-        None => Gate::Pending(format!("`{name}` does not exist")),
-        Some(entry) => {
-            let status = entry.status.borrow();
-            let progress: Vec<Progress> = status
-                .instances
-                .iter()
-                .map(|instance| Progress {
-                    actual: instance.view.actual,
-                    ready: instance.view.ready,
-                })
-                .collect();
-            gate(name, condition, &progress)
-        }
-    }
-}
-
-/// The keeper's words as ours.
-pub(crate) fn exit(ended: Ended) -> Exit {
-    match ended {
-        Ended::Code(code) => Exit::Code(code),
-        Ended::Signal { number, core } => Exit::Signal { number, core },
-        Ended::Unknown => Exit::Unknown,
-    }
-}
-
-/// The event of an exit.
-pub(crate) fn exit_event(
-    app: &AppName,
-    index: u32,
-    record: &ExitRecord,
-    epoch: u64,
-    verdict: String,
-) -> LogEvent {
-    let how = exit(record.how);
-    let mut details = BTreeMap::new();
-    let mut put = |name: &str, value: serde_json::Value| details.insert(name.to_owned(), value);
-    put("exit", serde_json::to_value(how).unwrap_or_default());
-    put("pid", record.pid.into());
-    put("exit_id", exit_id(epoch, record.seq).into());
-    put(
-        "uptime_ms",
-        record
-            .exited_mono_ms
-            .saturating_sub(record.started_mono_ms)
-            .into(),
-    );
-    put("user_ms", (record.usage.user_us / 1000).into());
-    put("system_ms", (record.usage.system_us / 1000).into());
-    put("max_rss_bytes", (record.usage.max_rss_kib * 1024).into());
-    if record.leftovers {
-        put("leftovers", true.into());
-    }
-    LogEvent {
-        id: 0,
-        at: record.exited_unix_ms as f64 / 1000.0,
-        who: "upkeep".to_owned(),
-        what: "exited".to_owned(),
-        target: format!("{app}:{index}"),
-        why: how.to_string(),
-        result: verdict,
-        details,
-    }
-}
-
-/// What an exit is recognised by if the keeper tells of it again.
-pub(crate) fn exit_id(epoch: u64, seq: u64) -> String {
-    format!("{epoch:x}:{seq}")
-}
-
-/// Commits an exit and acknowledges it; a refusal of the disk leaves it with the keeper for another try.
-pub(crate) fn store_exit(events: &Events, acknowledge: &mpsc::Sender<u64>, event: LogEvent, seq: u64) {
-    let acknowledge = acknowledge.clone();
-    let again = (events.clone(), event.clone());
-    events.commit(Txn::default(), event, move |result| match result {
-        Ok(_) => {
-            // The daemon is ending; the next one is told of the exit once more, and recognises it.
-            let _ = acknowledge.blocking_send(seq);
-        }
-        Err(upkeep_store::StoreError::Closed) => {}
-        Err(_) => {
-            let (events, event) = again;
-            // This runs on the writer's own thread: it may not wait here, and a timer is at hand nowhere else.
-            let retry = std::thread::Builder::new()
-                .name("exit-retry".to_owned())
-                .stack_size(64 << 10)
-                .spawn(move || {
-                    std::thread::park_timeout(Duration::from_secs(1));
-                    store_exit(&events, &acknowledge, event, seq);
-                });
-            // Without a thread the exit stays with the keeper until the next daemon.
-            drop(retry);
         }
     });
 }

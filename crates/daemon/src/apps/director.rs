@@ -18,12 +18,13 @@ use upkeep_model::{
     id::AppName,
     state::{Actual, Desired},
 };
-use upkeep_store::{Condition, Store, Txn};
+use upkeep_store::{Store, Txn};
 use upkeep_supervise::{event::Order, order};
 
 use super::{
     actor::{Actor, Context, Mail},
-    directory::{AppEntry, AppRecord, InstanceRecord, RECORD_VERSION, key},
+    directory::{AppEntry, AppRecord, key},
+    plan,
     selector::{self, Selected},
     view::{self, Usage},
 };
@@ -35,10 +36,8 @@ use crate::{
 
 /// How long a client waits for things to come to rest unless it says otherwise; the longest grace comes on top.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many instances one app may have.
-const INSTANCES_MAX: u32 = 1000;
 /// Where the next instance id is kept.
-const NEXT_ID: &str = "/meta/next_id";
+pub(super) const NEXT_ID: &str = "/meta/next_id";
 
 /// The director.
 pub(crate) struct Director {
@@ -58,15 +57,6 @@ impl std::fmt::Debug for Director {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Director").finish_non_exhaustive()
     }
-}
-
-/// What a command comes to, before it is done.
-struct Plan {
-    changes: Vec<Change>,
-    txn: Txn,
-    /// Records that the transaction writes.
-    records: BTreeMap<AppName, Arc<AppRecord>>,
-    next_id: u32,
 }
 
 impl Director {
@@ -130,7 +120,7 @@ impl Director {
 
     async fn apply(&self, apply: Apply, principal: &Principal, what: &str) -> Outcome {
         let mut state = self.lock.lock().await;
-        let plan = self.plan_apply(&apply, state.next_id)?;
+        let plan = plan::apply(&self.context.directory.read(), &apply, state.next_id)?;
         if apply.options.dry_run {
             return Ok(self.dry(plan.changes));
         }
@@ -183,113 +173,10 @@ impl Director {
         .await;
     }
 
-    fn plan_apply(&self, apply: &Apply, mut next_id: u32) -> Result<Plan, Refusal> {
-        let apps = self.context.directory.read();
-        let mut plan = Plan {
-            changes: Vec::new(),
-            txn: Txn::default(),
-            records: BTreeMap::new(),
-            next_id,
-        };
-        let mut dependencies: BTreeMap<AppName, Vec<AppName>> = apps
-            .iter()
-            .map(|(name, entry)| {
-                (
-                    name.clone(),
-                    entry.record.spec.depends_on.keys().cloned().collect(),
-                )
-            })
-            .collect();
-        for spec in &apply.apps {
-            check(spec)?;
-            dependencies.insert(spec.name.clone(), spec.depends_on.keys().cloned().collect());
-        }
-        order::start_waves(&dependencies).map_err(|error| {
-            Refusal::new(Code::Invalid, error.to_string()).hint("nothing was changed; check `depends_on`")
-        })?;
-        for spec in &apply.apps {
-            let name = &spec.name;
-            if plan.records.contains_key(name) {
-                return Err(Refusal::new(Code::Invalid, format!("`{name}` is given twice")));
-            }
-            let old = apps.get(name);
-            let mut ids: Vec<u32> = old.map_or_else(Vec::new, |entry| {
-                entry
-                    .record
-                    .instances
-                    .iter()
-                    .map(|instance| instance.id)
-                    .collect()
-            });
-            ids.truncate(spec.instances as usize);
-            while ids.len() < spec.instances as usize {
-                ids.push(next_id);
-                next_id += 1;
-            }
-            let up = |desired| {
-                ids.iter()
-                    .map(|id| InstanceRecord { id: *id, desired })
-                    .collect::<Vec<_>>()
-            };
-            let (what, instances) = match old {
-                None => (
-                    What::Created,
-                    up(if spec.autostart {
-                        Desired::Up
-                    } else {
-                        Desired::Down
-                    }),
-                ),
-                Some(entry) => {
-                    let running = entry
-                        .record
-                        .instances
-                        .iter()
-                        .all(|instance| instance.desired == Desired::Up)
-                        && entry.status.borrow().instances.iter().all(|instance| {
-                            !matches!(
-                                instance.view.actual,
-                                Actual::Stopped | Actual::GaveUp | Actual::Failed | Actual::Completed
-                            )
-                        });
-                    let same = !entry.record.spec.differs_from(spec);
-                    let what = match (same, running) {
-                        (true, true) if apply.restart_unchanged => What::Restarted,
-                        (true, true) => What::Unchanged,
-                        (true, false) => What::Started,
-                        (false, _) => What::Updated,
-                    };
-                    (what, up(Desired::Up))
-                }
-            };
-            plan.changes.push(Change {
-                app: name.clone(),
-                instances: Vec::new(),
-                what,
-            });
-            if what == What::Unchanged {
-                continue;
-            }
-            let record = AppRecord {
-                version: RECORD_VERSION,
-                spec: spec.clone(),
-                instances,
-            };
-            plan.write(record, old.map_or(0, |entry| entry.revision))?;
-        }
-        if next_id != plan.next_id {
-            plan.next_id = next_id;
-            plan.txn
-                .puts
-                .push((NEXT_ID.to_owned(), next_id.to_string().into_bytes()));
-        }
-        Ok(plan)
-    }
-
     async fn act(&self, verb: Verb, selection: Selection, principal: &Principal) -> Outcome {
         let state = self.lock.lock().await;
         let selected = self.select(&selection.selectors)?;
-        let (plan, waves) = self.plan_act(verb, &selected)?;
+        let (plan, waves) = plan::act(&self.context.directory.read(), verb, &selected)?;
         if selection.options.dry_run {
             return Ok(self.dry(plan.changes));
         }
@@ -330,64 +217,6 @@ impl Director {
             settled &= self.wait(&wave, &selection.options).await;
         }
         Ok(self.result(plan.changes, &names, Some(event), settled))
-    }
-
-    /// What an order changes, and in which waves it is given.
-    fn plan_act(&self, verb: Verb, selected: &Selected) -> Result<(Plan, Vec<Vec<AppName>>), Refusal> {
-        let apps = self.context.directory.read();
-        let mut plan = Plan {
-            changes: Vec::new(),
-            txn: Txn::default(),
-            records: BTreeMap::new(),
-            next_id: 0,
-        };
-        let mut dependencies = BTreeMap::new();
-        for (name, instances) in selected {
-            let Some(entry) = apps.get(name) else { continue };
-            let wanted = if verb == Verb::Stop {
-                Desired::Down
-            } else {
-                Desired::Up
-            };
-            let what = match verb {
-                Verb::Start => What::Started,
-                Verb::Stop => What::Stopped,
-                Verb::Restart => What::Restarted,
-                Verb::Delete => What::Deleted,
-            };
-            plan.changes.push(Change {
-                app: name.clone(),
-                instances: instances.clone().unwrap_or_default(),
-                what,
-            });
-            let mut record = AppRecord::clone(&entry.record);
-            for (index, instance) in record.instances.iter_mut().enumerate() {
-                if instances
-                    .as_ref()
-                    .is_none_or(|chosen| chosen.iter().any(|one| *one as usize == index))
-                {
-                    instance.desired = wanted;
-                }
-            }
-            if record != *entry.record {
-                plan.write(record, entry.revision)?;
-            }
-            let depends_on = &entry.record.spec.depends_on;
-            let depends_on = depends_on
-                .keys()
-                .filter(|other| selected.contains_key(*other))
-                .cloned()
-                .collect();
-            dependencies.insert(name.clone(), depends_on);
-        }
-        let all = || vec![selected.keys().cloned().collect::<Vec<_>>()];
-        let waves = match verb {
-            Verb::Stop | Verb::Delete => order::stop_waves(&dependencies),
-            Verb::Restart => order::start_waves(&dependencies).unwrap_or_else(|_| all()),
-            // A start waits for its dependencies by itself.
-            Verb::Start => all(),
-        };
-        Ok((plan, waves))
     }
 
     async fn delete(&self, selection: Selection, principal: &Principal) -> Outcome {
@@ -696,21 +525,6 @@ impl Director {
     }
 }
 
-impl Plan {
-    fn write(&mut self, record: AppRecord, revision: u64) -> Result<(), Refusal> {
-        let name = record.spec.name.clone();
-        let bytes = serde_json::to_vec(&record)
-            .map_err(|error| Refusal::new(Code::Internal, format!("failed to encode `{name}`: {error}")))?;
-        self.txn.conditions.push(Condition {
-            key: key(&name),
-            revision,
-        });
-        self.txn.puts.push((key(&name), bytes));
-        self.records.insert(name, Arc::new(record));
-        Ok(())
-    }
-}
-
 /// Nothing is under way that will end by itself soon. A pause between two starts of a crashing app counts as rest:
 /// nobody wants to wait for what may never come.
 fn at_rest(instance: &super::directory::InstanceStatus) -> bool {
@@ -760,59 +574,6 @@ fn action_event(principal: &Principal, what: &str, changes: &[Change], options: 
         result: result.join(", "),
         details: BTreeMap::new(),
     }
-}
-
-fn check(spec: &AppSpec) -> Result<(), Refusal> {
-    let refuse = |why: String| {
-        Err(Refusal::new(
-            Code::Invalid,
-            format!("failed to accept app `{}`: {why}", spec.name),
-        ))
-    };
-    if spec.command.first().is_none_or(String::is_empty) {
-        return refuse("the command is empty".to_owned());
-    }
-    if !spec.cwd.is_absolute() {
-        return refuse(format!(
-            "the working directory `{}` is not absolute",
-            spec.cwd.display()
-        ));
-    }
-    if spec.instances > INSTANCES_MAX {
-        return refuse(format!(
-            "{} instances are more than {INSTANCES_MAX}",
-            spec.instances
-        ));
-    }
-    if !(1..=64).contains(&spec.stop.signal) {
-        return refuse(format!("{} is no signal", spec.stop.signal));
-    }
-    let strings = spec
-        .command
-        .iter()
-        .chain(spec.env.values())
-        .chain(spec.inherited_env.values());
-    if strings
-        .chain(spec.env.keys())
-        .chain(spec.inherited_env.keys())
-        .any(|text| text.contains('\0'))
-    {
-        return refuse("the command or the environment contains a NUL byte".to_owned());
-    }
-    if spec
-        .env
-        .keys()
-        .chain(spec.inherited_env.keys())
-        .any(|name| name.is_empty() || name.contains('='))
-    {
-        return refuse("a variable's name is empty or contains `=`".to_owned());
-    }
-    for (place, path) in [("out", &spec.logs.out), ("err", &spec.logs.err)] {
-        if path.as_ref().is_some_and(|path| !path.is_absolute()) {
-            return refuse(format!("the log path `{place}` is not absolute"));
-        }
-    }
-    Ok(())
 }
 
 /// Whole or not at all, and for our eyes only.

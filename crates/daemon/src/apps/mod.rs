@@ -18,9 +18,12 @@
 //! contains no policy.
 
 pub(crate) mod actor;
+pub(crate) mod dependencies;
 pub(crate) mod director;
 pub(crate) mod directory;
+pub(crate) mod exits;
 pub(crate) mod launch;
+pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod selector;
 pub(crate) mod view;
