@@ -28,6 +28,9 @@ pub(crate) async fn ls(ls: &Ls, settings: &Settings, output: Output) -> anyhow::
             // Home, picture, clear what is below: no flicker.
             let picture = table::apps(&list.apps, output).replace('\n', "\x1b[K\n");
             output.text(&format!("\x1b[H{picture}\x1b[J"))?;
+        } else if ls.watch {
+            // One document a line: whoever reads a stream can tell where each ends.
+            output.text(&serde_json::to_string(&list)?)?;
         } else if output.json {
             output.document(&list)?;
         } else if ls.quiet {
