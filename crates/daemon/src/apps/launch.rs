@@ -72,6 +72,7 @@ pub(crate) fn target(spec: &AppSpec, place: &LogPlace) -> Target {
         path: (place.path != Path::new("/dev/null")).then(|| place.path.clone()),
         max_size: spec.logs.max_size.as_bytes(),
         keep: spec.logs.keep,
+        guarded: spec.user.is_some() && place.index.is_none(),
     }
 }
 

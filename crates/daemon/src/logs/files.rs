@@ -41,16 +41,18 @@ pub(crate) struct LogFile {
     next_number: u64,
     max_size: u64,
     keep: u32,
+    /// See [`open_at_end`].
+    guarded: bool,
     pub(crate) accounting: Accounting,
 }
 
 impl LogFile {
     /// Opens or makes the log; goes on at its end.
-    pub(crate) fn open(path: &Path, max_size: u64, keep: u32) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, max_size: u64, keep: u32, guarded: bool) -> io::Result<Self> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        let (file, size) = open_at_end(path)?;
+        let (file, size) = open_at_end(path, guarded)?;
         let accounting = fs::read(accounting_path(path))
             .ok()
             .and_then(|bytes| serde_json::from_slice::<Accounting>(&bytes).ok())
@@ -67,6 +69,7 @@ impl LogFile {
             next_number: newest + 1,
             max_size: max_size.max(4096),
             keep,
+            guarded,
             accounting,
         };
         log.open_index();
@@ -118,10 +121,7 @@ impl LogFile {
     pub(crate) fn check(&mut self) -> io::Result<()> {
         let metadata = self.file.metadata()?;
         if metadata.nlink() == 0 {
-            let (file, size) = open_at_end(&self.path)?;
-            self.file = file;
-            self.size = size;
-            self.open_index();
+            self.begin_anew()?;
         } else if metadata.size() < self.size {
             self.size = self.file.seek(SeekFrom::End(0))?;
             if let Some(index) = &self.index {
@@ -141,18 +141,46 @@ impl LogFile {
     /// Gives the current file its number, begins a new one, deletes what is too old.
     pub(crate) fn rotate(&mut self) -> io::Result<()> {
         let target = numbered(&self.path, self.next_number);
+        if !self.is_at_its_path()? {
+            // Somebody moved it away: it has its new name already. Go on at the path.
+            return self.begin_anew();
+        }
         // The index first: after a kill between the two, the file without index shows coarse times, no wrong ones.
         match fs::rename(index_path(&self.path), index_path(&target)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         fs::rename(&self.path, &target)?;
+        if let Err(error) = self.begin_anew() {
+            // No descriptor, no inode: back to where we were, to be tried again. If even that fails, the next try
+            // finds the file away from its path and begins anew.
+            let _ = fs::rename(&target, &self.path);
+            let _ = fs::rename(index_path(&target), index_path(&self.path));
+            return Err(error);
+        }
         self.next_number += 1;
-        let (file, size) = open_at_end(&self.path)?;
+        self.apply_retention()
+    }
+
+    /// Opens the path anew; what was written so far stays where it is.
+    fn begin_anew(&mut self) -> io::Result<()> {
+        let (file, size) = open_at_end(&self.path, self.guarded)?;
         self.file = file;
         self.size = size;
         self.open_index();
-        self.apply_retention()
+        Ok(())
+    }
+
+    /// Whether the path still leads to the file that is being written.
+    fn is_at_its_path(&self) -> io::Result<bool> {
+        let ours = self.file.metadata()?;
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) => {
+                Ok(found.file_type().is_symlink() || (found.ino(), found.dev()) == (ours.ino(), ours.dev()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn apply_retention(&mut self) -> io::Result<()> {
@@ -205,7 +233,14 @@ impl LogFile {
     }
 }
 
-fn open_at_end(path: &Path) -> io::Result<(File, u64)> {
+/// `guarded`: the file is written for somebody who may not write wherever we may, so a link is not followed and only
+/// a regular file will do.
+fn open_at_end(path: &Path, guarded: bool) -> io::Result<(File, u64)> {
+    let flags = if guarded {
+        rustix::fs::OFlags::NOFOLLOW
+    } else {
+        rustix::fs::OFlags::empty()
+    };
     // No O_APPEND: splice refuses it.
     let mut file = OpenOptions::new()
         .read(true)
@@ -213,7 +248,14 @@ fn open_at_end(path: &Path) -> io::Result<(File, u64)> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
         .open(path)?;
+    if guarded && !file.metadata()?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        ));
+    }
     let size = file.seek(SeekFrom::End(0))?;
     Ok((file, size))
 }
@@ -296,7 +338,7 @@ mod tests {
     fn rotation_keeps_what_it_may_and_counts_what_it_deletes() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a.log");
-        let mut log = LogFile::open(&path, 4096, 2).expect("a log");
+        let mut log = LogFile::open(&path, 4096, 2, false).expect("a log");
         for round in 0..5 {
             write(&mut log, &format!("line {round}\nmore\n"));
             log.rotate().expect("a rotation");
@@ -312,7 +354,7 @@ mod tests {
             (6, 36)
         );
         drop(log);
-        let again = LogFile::open(&path, 4096, 2).expect("a log");
+        let again = LogFile::open(&path, 4096, 2, false).expect("a log");
         assert_eq!(again.accounting.dropped_lines, 6);
         assert_eq!(again.next_number, 6);
     }
@@ -321,18 +363,21 @@ mod tests {
     fn numbers_go_on_even_if_every_rotated_file_is_gone() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a.log");
-        let mut log = LogFile::open(&path, 4096, 0).expect("a log");
+        let mut log = LogFile::open(&path, 4096, 0, false).expect("a log");
         write(&mut log, "x\n");
         log.rotate().expect("a rotation");
         drop(log);
-        assert_eq!(LogFile::open(&path, 4096, 0).expect("a log").next_number, 2);
+        assert_eq!(
+            LogFile::open(&path, 4096, 0, false).expect("a log").next_number,
+            2
+        );
     }
 
     #[test]
     fn truncation_and_deletion_by_others_are_noticed() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a.log");
-        let mut log = LogFile::open(&path, 4096, 2).expect("a log");
+        let mut log = LogFile::open(&path, 4096, 2, false).expect("a log");
         write(&mut log, "hello\n");
         File::create(&path).expect("a truncation");
         log.check().expect("a check");

@@ -24,8 +24,9 @@
 //! Readers ([`read`]) open the files themselves and share nothing with the pump. They go backwards for "the last N
 //! lines" and forwards for "since", merge sources by time, and follow by looking for growth and for rotation.
 //!
-//! Not handled on purpose: a file that somebody else renames away (the pump follows the descriptor, as any daemon
-//! does; deleting or truncating it is noticed and handled).
+//! A file that somebody truncates, deletes or moves away: the first two are noticed before the next bytes are moved;
+//! a moved file is written to until it has grown to its limit, as any daemon does, and then the path is made anew.
+//! Sources that are given one path share one file, and their whole lines stay whole.
 
 pub(crate) mod files;
 pub(crate) mod pump;

@@ -47,6 +47,8 @@ pub(crate) struct Target {
     pub(crate) path: Option<PathBuf>,
     pub(crate) max_size: u64,
     pub(crate) keep: u32,
+    /// The path was given for an app that runs as somebody else: do not follow a link there.
+    pub(crate) guarded: bool,
 }
 
 /// What the pump tells of a log.
@@ -194,14 +196,16 @@ struct Source {
     name: SourceName,
     pipe: OwnedFd,
     target: Target,
-    log: Option<LogFile>,
+    /// Several sources may write one file: then they share it, position and all.
+    log: Option<Arc<Mutex<LogFile>>>,
     trouble: Option<String>,
     /// Accounting of bytes lost while there was no log file to keep it.
     lost: (u64, u64),
     /// The file is over its limit and waits for the end of a line.
     closing: bool,
     wide: bool,
-    last_check_ms: u64,
+    /// Whether what was lost is not on disk yet.
+    unsaved: bool,
 }
 
 struct Worker {
@@ -290,9 +294,10 @@ impl Worker {
                     lost: (0, 0),
                     closing: false,
                     wide: false,
-                    last_check_ms: 0,
+                    unsaved: false,
                 };
-                source.open();
+                let shared = self.shared(source.target.path.as_deref());
+                source.open(shared);
                 let troubled = source.trouble.is_some();
                 self.names.insert(name, id);
                 self.publish(&source);
@@ -304,17 +309,7 @@ impl Worker {
             Order::Retarget { name, target } => {
                 if let Some(id) = self.names.get(&name).copied() {
                     self.serve(id);
-                    if let Some(source) = self.sources.get_mut(&id) {
-                        let moved = source.target.path != target.path;
-                        source.target = target;
-                        if moved {
-                            source.log = None;
-                            source.closing = false;
-                            source.open();
-                        } else if let Some(log) = &mut source.log {
-                            log.set_limits(source.target.max_size, source.target.keep);
-                        }
-                    }
+                    self.retarget(id, target);
                     self.publish_id(id);
                 }
             }
@@ -334,6 +329,38 @@ impl Worker {
             Order::Stop => return false,
         }
         true
+    }
+
+    /// The file of a path, if another source writes it already.
+    fn shared(&self, path: Option<&std::path::Path>) -> Option<Arc<Mutex<LogFile>>> {
+        let path = path?;
+        let mut others = self
+            .sources
+            .values()
+            .filter(|source| source.target.path.as_deref() == Some(path));
+        others.find_map(|source| source.log.clone())
+    }
+
+    fn retarget(&mut self, id: u64, target: Target) {
+        let shared = self.shared(target.path.as_deref());
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
+        let moved = source.target.path != target.path || source.target.guarded != target.guarded;
+        source.target = target;
+        if moved {
+            source.log = None;
+            source.closing = false;
+            source.open(shared);
+        } else if let Some(log) = &source.log {
+            lock(log).set_limits(source.target.max_size, source.target.keep);
+        }
+        // What is in trouble is visited by the clock, what is not by epoll.
+        if source.trouble.is_some() {
+            self.unwatch(id);
+        } else {
+            self.watch(id);
+        }
     }
 
     fn watch(&self, id: u64) {
@@ -377,7 +404,7 @@ impl Worker {
         let mut accounting = source
             .log
             .as_ref()
-            .map(|log| log.accounting.clone())
+            .map(|log| lock(log).accounting.clone())
             .unwrap_or_default();
         accounting.lost_lines += source.lost.0;
         accounting.lost_bytes += source.lost.1;
@@ -446,13 +473,25 @@ impl Worker {
         }
     }
 
-    /// A file could not be written: is it better now? If not, is the pipe about to hold up its writer?
+    /// A file could not be written: is it better now? Only bytes that have moved prove it. If not, is the pipe about
+    /// to hold up its writer?
     fn recover(&mut self, id: u64) {
+        let shared = self
+            .sources
+            .get(&id)
+            .and_then(|source| self.shared(source.target.path.as_deref()));
         let Some(source) = self.sources.get_mut(&id) else {
             return;
         };
-        if source.try_again() {
-            source.trouble = None;
+        if source.try_again(shared) {
+            match source.turn(&self.scratch, &mut self.look) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    source.trouble = Some(describe(&error, source.target.path.as_deref()));
+                }
+                _ => source.trouble = None,
+            }
+        }
+        if source.trouble.is_none() {
             self.watch(id);
         } else if source.is_nearly_full() {
             source.lose_all(&mut self.look);
@@ -461,46 +500,60 @@ impl Worker {
     }
 }
 
+fn lock(log: &Mutex<LogFile>) -> std::sync::MutexGuard<'_, LogFile> {
+    // A panic aborts the process: the lock cannot be poisoned. It is never contended: one thread takes it.
+    log.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 fn describe(error: &io::Error, path: Option<&std::path::Path>) -> String {
     let path = path.map(|path| path.display().to_string()).unwrap_or_default();
     format!("failed to write `{path}`: {error}")
 }
 
 impl Source {
-    fn open(&mut self) {
+    fn open(&mut self, shared: Option<Arc<Mutex<LogFile>>>) {
         self.trouble = None;
+        if shared.is_some() {
+            self.log = shared;
+            return;
+        }
         let Some(path) = self.target.path.clone() else {
             self.log = None;
             return;
         };
-        match LogFile::open(&path, self.target.max_size, self.target.keep) {
+        match LogFile::open(&path, self.target.max_size, self.target.keep, self.target.guarded) {
             Ok(mut log) => {
                 log.accounting.lost_lines += self.lost.0;
                 log.accounting.lost_bytes += self.lost.1;
+                // If not now, then with the next loss.
+                self.unsaved = self.lost != (0, 0) && log.save_accounting().is_err();
                 self.lost = (0, 0);
-                self.log = Some(log);
+                self.log = Some(Arc::new(Mutex::new(log)));
             }
             Err(error) => self.trouble = Some(describe(&error, Some(&path))),
         }
     }
 
     fn dropped(&self) -> u64 {
-        self.log.as_ref().map_or(0, |log| log.accounting.dropped_through)
+        self.log
+            .as_ref()
+            .map_or(0, |log| lock(log).accounting.dropped_through)
     }
 
     /// Moves what there is, up to [`TURN`]. `WouldBlock` when the pipe is empty.
     fn turn(&mut self, scratch: &pipe::Pipe, look: &mut [u8]) -> io::Result<()> {
-        let Some(log) = &mut self.log else {
+        let Some(shared) = self.log.clone() else {
             self.discard(look);
             return Ok(());
         };
+        // We hold a second one here.
+        let alone = Arc::strong_count(&shared) == 2;
+        let log = &mut *lock(&shared);
         let now = clock::unix_ms();
-        if now.abs_diff(self.last_check_ms) >= 250 {
-            self.last_check_ms = now;
-            log.check()?;
-        }
         let mut moved = 0;
         while moved < TURN {
+            // Each time: what is written behind the end of a truncated file makes a hole, and then it looks long.
+            log.check()?;
             if log.room() == 0 && !self.closing {
                 self.closing = true;
             }
@@ -516,7 +569,10 @@ impl Source {
                 continue;
             }
             log.stamp(now);
-            let length = usize::try_from(log.room()).unwrap_or(CHUNK).min(CHUNK);
+            let mut length = usize::try_from(log.room()).unwrap_or(CHUNK).min(CHUNK);
+            if !alone {
+                length = length.min(whole_lines(&self.pipe, scratch, look)?);
+            }
             let bytes = pipe::splice(&self.pipe, log.file(), length)? as u64;
             if bytes == 0 {
                 // No writer is left, which the keeper's own end rules out while it lives.
@@ -543,23 +599,26 @@ impl Source {
     }
 
     /// Whether the file can be written again.
-    fn try_again(&mut self) -> bool {
-        if self.log.is_none() {
-            self.open();
+    fn try_again(&mut self, shared: Option<Arc<Mutex<LogFile>>>) -> bool {
+        let Some(log) = self.log.clone() else {
+            self.open(shared);
             return self.trouble.is_none();
-        }
-        let Some(log) = &mut self.log else { return false };
-        if log.check().is_err() || (self.lost != (0, 0) && log.save_accounting().is_err()) {
+        };
+        let log = &mut *lock(&log);
+        if log.check().is_err() || (self.unsaved && log.save_accounting().is_err()) {
             return false;
         }
+        self.unsaved = false;
         // The disk may have room for a byte and not for the next: the attempt itself is the only honest test, and
         // it is made by the next turn, which comes back here if it fails.
         free_space(log.file())
     }
 
     fn is_nearly_full(&self) -> bool {
+        // A write that does not fit into the last page takes a new one: a pipe is full by pages, and with lines of
+        // 2.1 KB only half of its bytes are used then.
         let capacity = pipe::capacity(&self.pipe).unwrap_or(64 << 10) as u64;
-        pipe::available(&self.pipe).unwrap_or(capacity) * 4 >= capacity * 3
+        pipe::available(&self.pipe).unwrap_or(capacity) * 5 >= capacity * 2
     }
 
     /// Empties the pipe into nothing and counts.
@@ -574,11 +633,13 @@ impl Source {
                 }
             }
         }
-        if let Some(log) = &mut self.log {
+        if let Some(log) = &self.log {
+            let log = &mut *lock(log);
             log.accounting.lost_lines += lines;
             log.accounting.lost_bytes += bytes;
-            // Kept in memory as well; the disk that refuses the log may refuse this too.
-            let _ = log.save_accounting();
+            // Kept in memory as well; the disk that refuses the log may refuse this too, and then it is saved with the
+            // end of the trouble.
+            self.unsaved = log.save_accounting().is_err();
         } else {
             self.lost.0 += lines;
             self.lost.1 += bytes;
@@ -590,6 +651,26 @@ impl Source {
 fn free_space(file: &std::fs::File) -> bool {
     rustix::fs::fstatvfs(file.as_fd())
         .is_ok_and(|stat| stat.f_bavail > 16 && !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+/// What is in the pipe, without taking it: how much of it is in `look` now.
+fn peek(pipe: &OwnedFd, scratch: &pipe::Pipe, look: &mut [u8]) -> io::Result<usize> {
+    let seen = pipe::tee(pipe, &scratch.write, look.len())?;
+    if seen == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let mut read = 0;
+    while read < seen {
+        read += rustix::io::read(&scratch.read, &mut look[read..seen])?;
+    }
+    Ok(seen)
+}
+
+/// How many bytes end with the last newline in sight; all, if there is none. So sources that share a file do not cut
+/// into each other's lines, as long as their programs write whole ones.
+fn whole_lines(pipe: &OwnedFd, scratch: &pipe::Pipe, look: &mut [u8]) -> io::Result<usize> {
+    let seen = peek(pipe, scratch, look)?;
+    Ok(memchr::memrchr(b'\n', &look[..seen]).map_or(seen, |at| at + 1))
 }
 
 enum Closing {
@@ -609,14 +690,7 @@ fn close_line(
     if log.ends_a_line() || log.overshoot() >= OVERSHOOT {
         return Ok(Closing::Ended(0));
     }
-    let seen = pipe::tee(pipe, &scratch.write, look.len())?;
-    if seen == 0 {
-        return Err(io::ErrorKind::WouldBlock.into());
-    }
-    let mut read = 0;
-    while read < seen {
-        read += rustix::io::read(&scratch.read, &mut look[read..seen])?;
-    }
+    let seen = peek(pipe, scratch, look)?;
     let newline = memchr::memchr(b'\n', &look[..seen]);
     let wanted = newline.map_or(seen, |at| at + 1);
     let mut moved = 0;

@@ -8,6 +8,7 @@ fn target(path: &Path, max_size: u64, keep: u32) -> Target {
         path: Some(path.to_owned()),
         max_size,
         keep,
+        guarded: false,
     }
 }
 
@@ -109,4 +110,90 @@ fn a_file_that_cannot_be_written_costs_lines_and_says_so() {
     let kept = whole(&path).lines().count() as u64;
     assert_eq!(lost + kept, 100_001, "lost {lost}, kept {kept}");
     assert!(whole(&path).ends_with("the end\n"));
+}
+
+/// Writes lines until `done` is called, on a thread of its own: it is held up if the pump is.
+fn steady_writer(ends_write: std::os::fd::OwnedFd, length: usize, lines: usize) -> mpsc::Receiver<()> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut writer = fs::File::from(ends_write);
+        let line = "y".repeat(length - 1) + "\n";
+        for _ in 0..lines {
+            writer.write_all(line.as_bytes()).expect("a write");
+        }
+        // The test may have failed meanwhile.
+        let _ = sender.send(());
+    });
+    receiver
+}
+
+#[test]
+fn lines_that_fill_a_pipe_by_pages_do_not_hold_up_their_writer() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.log");
+    fs::create_dir(&path).expect("a directory where the file should be");
+    let pump = Pump::start().expect("a pump");
+    let ends = pipe::make().expect("a pipe");
+    pump.add("x".to_owned(), ends.read, target(&path, 1 << 20, 3));
+    let done = steady_writer(ends.write, 2500, 300);
+    done.recv_timeout(Duration::from_secs(20))
+        .expect("the writer is held up");
+}
+
+#[test]
+fn a_file_that_was_moved_away_does_not_stop_its_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.log");
+    let pump = Pump::start().expect("a pump");
+    let ends = pipe::make().expect("a pipe");
+    pump.add("x".to_owned(), ends.read, target(&path, 50_000, 1000));
+    drained(&pump);
+    let away = dir.path().join("away");
+    fs::rename(&path, &away).expect("a rename");
+    let done = steady_writer(ends.write, 100, 20_000);
+    done.recv_timeout(Duration::from_secs(20))
+        .expect("the writer is held up");
+    drained(&pump);
+    let lines = whole(&path).lines().count() + fs::read_to_string(&away).expect("the file").lines().count();
+    assert_eq!(lines, 20_000);
+    assert_eq!(pump.status("x").expect("a status").trouble, None);
+}
+
+#[test]
+fn a_path_that_is_put_right_is_written_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let wrong = dir.path().join("file/x.log");
+    fs::write(dir.path().join("file"), "").expect("a file where a directory should be");
+    let right = dir.path().join("x.log");
+    let pump = Pump::start().expect("a pump");
+    let ends = pipe::make().expect("a pipe");
+    pump.add("x".to_owned(), ends.read, target(&wrong, 1 << 20, 3));
+    pump.retarget("x".to_owned(), target(&right, 1 << 20, 3));
+    let done = steady_writer(ends.write, 1000, 2000);
+    done.recv_timeout(Duration::from_secs(20))
+        .expect("the writer is held up");
+    drained(&pump);
+    assert_eq!(whole(&right).lines().count(), 2000);
+}
+
+#[test]
+fn two_sources_share_a_file_without_tearing_lines() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.log");
+    let pump = Pump::start().expect("a pump");
+    let (one, two) = (pipe::make().expect("a pipe"), pipe::make().expect("a pipe"));
+    pump.add("one".to_owned(), one.read, target(&path, 30_000, 1000));
+    pump.add("two".to_owned(), two.read, target(&path, 30_000, 1000));
+    let writers = [
+        steady_writer(one.write, 90, 5000),
+        steady_writer(two.write, 70, 5000),
+    ];
+    for done in &writers {
+        done.recv_timeout(Duration::from_secs(20))
+            .expect("the writer is held up");
+    }
+    drained(&pump);
+    let text = whole(&path);
+    let count = |length: usize| text.lines().filter(|line| line.len() == length).count();
+    assert_eq!((count(89), count(69), text.lines().count()), (5000, 5000, 10_000));
 }

@@ -18,7 +18,7 @@ fn source(dir: &Path, name: &str) -> LogToRead {
 
 /// Writes lines with times, rotating where the text is `---`.
 fn write(source: &LogToRead, lines: &[(u64, &str)]) {
-    let mut log = LogFile::open(&source.path, 1 << 20, 10).expect("a log");
+    let mut log = LogFile::open(&source.path, 1 << 20, 10, false).expect("a log");
     for (at, text) in lines {
         if *text == "---" {
             log.rotate().expect("a rotation");
