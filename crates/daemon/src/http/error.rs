@@ -20,6 +20,33 @@ impl From<Refusal> for ApiError {
     }
 }
 
+/// Refusals that the framework makes by itself (a body that is too large, a path that is no text), in our form.
+pub(super) async fn in_our_form(response: Response) -> Response {
+    let status = response.status();
+    let is_ours = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/json");
+    if is_ours || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let code = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => Code::TooLarge,
+        StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
+        _ if status.is_server_error() => Code::Internal,
+        _ => Code::BadRequest,
+    };
+    let text = axum::body::to_bytes(response.into_body(), 4096)
+        .await
+        .unwrap_or_default();
+    let message = match String::from_utf8_lossy(&text).into_owned() {
+        text if text.is_empty() => format!("failed to read the request: {status}"),
+        text => text,
+    };
+    ApiError(Refusal::new(code, message)).into_response()
+}
+
 /// Counts requests of this daemon that went wrong.
 static REQUESTS: AtomicU64 = AtomicU64::new(1);
 

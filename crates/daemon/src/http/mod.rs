@@ -170,6 +170,7 @@ pub(crate) fn start(shared: Shared) -> Result<Http, String> {
                 };
                 let router = routes::router(Arc::new(shared))
                     .layer(DefaultBodyLimit::max(BODY_MAX))
+                    .layer(axum::middleware::map_response(error::in_our_form))
                     .into_make_service_with_connect_info::<Peer>();
                 let served = axum::serve(listener, router).with_graceful_shutdown(async {
                     // A dropped sender means the same.
