@@ -9,7 +9,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
 };
 
 use tokio::{
@@ -54,6 +54,8 @@ enum Asker {
     Waits(oneshot::Sender<Event>),
     /// The answer to a spawn goes to the instance with this key.
     Spawn(String),
+    /// The pipe of this name goes to the app of the instance with this key.
+    Pipe { key: String, pipe: String },
     /// Nobody.
     Nobody,
 }
@@ -65,6 +67,12 @@ pub(crate) enum News {
     Spawned { key: String, pid: u32 },
     /// A process could not be started.
     SpawnRefused { key: String, why: String },
+    /// A pipe was made, or could not be.
+    Pipe {
+        key: String,
+        pipe: String,
+        made: Result<OwnedFd, String>,
+    },
     /// Anything else.
     Other(Event),
 }
@@ -146,6 +154,15 @@ impl KeeperLink {
         });
     }
 
+    /// Asks for a pipe; the answer comes as [`News`], before that to a later [`Self::spawn`].
+    pub(crate) fn make_pipe(&self, key: String, pipe: String) {
+        let id = self.id(Asker::Pipe {
+            key,
+            pipe: pipe.clone(),
+        });
+        self.tell(&Request::MakePipe { id, name: pipe });
+    }
+
     /// Sends a request and waits for its answer. The request is in the buffer when this returns its future, so that
     /// requests keep their order even if the futures are awaited later.
     pub(crate) fn ask(&self, request: impl FnOnce(u64) -> Request) -> Answer {
@@ -217,6 +234,15 @@ impl KeeperLink {
                 Event::Spawned { pid, .. } => News::Spawned { key, pid },
                 Event::Refused { message, .. } => News::SpawnRefused { key, why: message },
                 other => News::Other(other),
+            }),
+            Some(Asker::Pipe { key, pipe }) => Some(News::Pipe {
+                key,
+                pipe,
+                made: match event {
+                    Event::Descriptor { descriptor, .. } => Ok(descriptor),
+                    Event::Refused { message, .. } => Err(message),
+                    other => Err(format!("the keeper answered `{other:?}`")),
+                },
             }),
             Some(Asker::Nobody) => None,
             None => Some(News::Other(event)),

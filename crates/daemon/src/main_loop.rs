@@ -1,6 +1,7 @@
 //! Configure, build, bind, run, end.
 
 use std::{
+    cell::Cell,
     path::PathBuf,
     rc::Rc,
     sync::{Arc, Mutex},
@@ -36,6 +37,8 @@ use crate::{
 
 /// How long the keeper may take to greet and to list what it holds.
 const GREETING: Duration = Duration::from_secs(10);
+/// Descriptors that are no log's: store, sockets, clients.
+const DESCRIPTORS_KEPT: u64 = 32;
 /// How long open HTTP connections may take to end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -111,6 +114,13 @@ pub fn run(settings: DaemonSettings) -> Result<(), DaemonError> {
     runtime.block_on(local.run_until(serve(settings)))
 }
 
+/// How many log pipes there may be: each takes three descriptors (itself, its file, its index).
+fn pipes_max() -> u64 {
+    // A limit that cannot be read is not low.
+    let limit = upkeep_sys::rlimit::get(upkeep_sys::rlimit::OPEN_FILES).map_or(1024, |limit| limit.soft);
+    limit.saturating_sub(DESCRIPTORS_KEPT.max(limit / 8)) / 3
+}
+
 /// A line for the daemon's own log: its standard error, which the keeper leads to `daemon.log`.
 pub(crate) fn note(text: &str) {
     use std::io::Write;
@@ -139,6 +149,8 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         changes: watch::channel(0).0,
         acknowledge,
         epoch: greeting.epoch,
+        pipes: Cell::new(0),
+        pipes_max: pipes_max(),
     });
     let actors = recover(&context, &store, listing, exits)?;
     let usage = Arc::new(Usage::default());
@@ -296,6 +308,10 @@ async fn listen(context: Rc<Context>, controls: mpsc::Sender<Control>) {
             }
             Ok(News::SpawnRefused { key, why }) => {
                 post(&context, &key, |index| Mail::SpawnRefused { index, why }).await;
+                continue;
+            }
+            Ok(News::Pipe { key, pipe, made }) => {
+                post(&context, &key, |_| Mail::Pipe { pipe, made }).await;
                 continue;
             }
             Ok(News::Other(Event::Exited(record))) => {

@@ -8,7 +8,9 @@
 //! requests travel in order over one socket): whatever the keeper was asked for, the next daemon knows of.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    cell::Cell,
+    collections::{BTreeMap, HashMap, HashSet},
+    os::fd::OwnedFd,
     path::PathBuf,
     rc::Rc,
     sync::Arc,
@@ -17,7 +19,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 use upkeep_api::body::Event as LogEvent;
-use upkeep_keeper::protocol::{Event as KeeperEvent, ExitRecord, Request, Scope};
+use upkeep_keeper::protocol::{ExitRecord, Request, Scope};
 use upkeep_model::{
     app::AppSpec,
     id::AppName,
@@ -35,9 +37,7 @@ use upkeep_sys::clock;
 use super::{
     dependencies,
     directory::{AppEntry, AppRecord, Directory, InstanceStatus, Status},
-    exits,
-    launch::{self, LogPlace},
-    probe,
+    exits, launch, probe,
 };
 use crate::{
     events::{self, Events},
@@ -63,6 +63,15 @@ pub(crate) struct Context {
     pub(crate) acknowledge: mpsc::Sender<u64>,
     /// The keeper's epoch: exit sequence numbers count within it.
     pub(crate) epoch: u64,
+    /// Log pipes that we hold or have asked for, and how many there may be: the API needs descriptors too.
+    pub(crate) pipes: Cell<u64>,
+    pub(crate) pipes_max: u64,
+}
+
+impl Context {
+    fn pipe_gone(&self) {
+        self.pipes.set(self.pipes.get().saturating_sub(1));
+    }
 }
 
 /// What comes to an actor.
@@ -84,6 +93,11 @@ pub(crate) enum Mail {
     Spawned { index: u32, pid: u32 },
     /// The keeper could not start it.
     SpawnRefused { index: u32, why: String },
+    /// The keeper made a pipe, or could not.
+    Pipe {
+        pipe: String,
+        made: Result<OwnedFd, String>,
+    },
     /// The keeper saw it end.
     Exited { index: u32, record: ExitRecord },
     /// A readiness check came to a conclusion.
@@ -116,7 +130,11 @@ pub(crate) struct Actor {
     slots: Vec<Slot>,
     /// Pipes that the pump has.
     piped: HashSet<String>,
+    /// Why pipes could not be made, by their names.
+    unpiped: HashMap<String, String>,
     mailbox: mpsc::Receiver<Mail>,
+    /// Our own address: weak, because the mailbox ends when the directory forgets us.
+    own: mpsc::WeakSender<Mail>,
     status: watch::Sender<Status>,
     changes: watch::Receiver<u64>,
 }
@@ -162,7 +180,9 @@ impl Actor {
             policy: policy(&record.spec),
             slots: Vec::new(),
             piped: HashSet::new(),
+            unpiped: HashMap::new(),
             mailbox,
+            own: sender.downgrade(),
             status,
             changes: context.changes.subscribe(),
             record: Arc::clone(&record),
@@ -324,7 +344,11 @@ impl Actor {
                 let _ = done.send(());
             }
             Mail::Spawned { index, pid } => self.step_index(index, Event::Spawned { pid }),
-            Mail::SpawnRefused { index, why } => self.step_index(index, Event::SpawnFailed { why }),
+            Mail::SpawnRefused { index, why } => {
+                let why = self.why_without_pipes(index).unwrap_or(why);
+                self.step_index(index, Event::SpawnFailed { why });
+            }
+            Mail::Pipe { pipe, made } => self.pipe_made(pipe, made),
             Mail::Exited { index, record } => self.exited(index, record),
             Mail::Readiness { index, pid, verdict } => {
                 if self
@@ -611,31 +635,67 @@ impl Actor {
         }
     }
 
+    /// The directory may not know us yet: an actor begins to work before it is told of.
     fn mailbox_of_self(&self) -> Option<mpsc::Sender<Mail>> {
-        self.context.directory.get(&self.name).map(|entry| entry.mailbox)
+        self.own.upgrade()
     }
 
     /// Makes sure that an instance's pipes exist and that the pump has them.
     fn open_logs(&mut self, index: u32) {
         for place in launch::log_places(&self.record.spec, index, &self.context.logs) {
             let target = launch::target(&self.record.spec, &place);
-            let LogPlace { pipe, .. } = place;
-            if !self.piped.insert(pipe.clone()) {
-                self.context.pump.retarget(pipe, target);
-                continue;
+            if self.piped.contains(&place.pipe) {
+                self.context.pump.retarget(place.pipe, target);
+            } else if self.context.pipes.get() < self.context.pipes_max {
+                self.context.pipes.set(self.context.pipes.get() + 1);
+                self.piped.insert(place.pipe.clone());
+                let key = launch::key(&self.name, index);
+                self.context.link.make_pipe(key, place.pipe);
+            } else {
+                let most = self.context.pipes_max;
+                let why = format!("the limit of open files leaves room for {most} logs (`ulimit -n`)");
+                self.unpiped.insert(place.pipe, why);
             }
-            let answer = self.context.link.ask(|id| Request::MakePipe {
-                id,
-                name: pipe.clone(),
-            });
-            let context = Rc::clone(&self.context);
-            Task::spawn_short("pipe", async move {
-                if let Ok(KeeperEvent::Descriptor { descriptor, .. }) = answer.wait().await {
-                    context.pump.add(pipe, descriptor, target);
-                }
-                // Otherwise the start that needs the pipe is refused with the reason, and asks again.
-            });
         }
+    }
+
+    /// Comes before the answer to the start that needs the pipe: that was asked for later.
+    fn pipe_made(&mut self, pipe: String, made: Result<OwnedFd, String>) {
+        let spec = &self.record.spec;
+        let target = self
+            .slots
+            .iter()
+            .flat_map(|slot| launch::log_places(spec, slot.index, &self.context.logs))
+            .find(|place| place.pipe == pipe)
+            .map(|place| launch::target(spec, &place));
+        match (made, target) {
+            (Ok(descriptor), Some(target)) => {
+                self.unpiped.remove(&pipe);
+                self.context.pump.add(pipe, descriptor, target);
+            }
+            // The specification has changed meanwhile, and nobody writes there any more.
+            (Ok(_), None) => {
+                self.piped.remove(&pipe);
+                self.context.pipe_gone();
+                self.context
+                    .link
+                    .order(|id| Request::CloseDescriptor { id, name: pipe });
+            }
+            // The next start asks again.
+            (Err(why), _) => {
+                self.piped.remove(&pipe);
+                self.context.pipe_gone();
+                self.unpiped.insert(pipe, why);
+            }
+        }
+    }
+
+    /// Why an instance cannot start, if that is because its pipes could not be made.
+    fn why_without_pipes(&self, index: u32) -> Option<String> {
+        launch::log_places(&self.record.spec, index, &self.context.logs)
+            .iter()
+            .find_map(|place| self.unpiped.get(&place.pipe))
+            .map(|why| format!("no pipe for its output: {why}"))
     }
 
     fn start_probe(&self, slot: &mut Slot) {
@@ -678,6 +738,7 @@ impl Actor {
 const SIGKILL: i32 = 9;
 
 fn close_log(context: &Rc<Context>, pipe: String) {
+    context.pipe_gone();
     let (sender, receiver) = oneshot::channel();
     context.pump.remove(
         pipe.clone(),
