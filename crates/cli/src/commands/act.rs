@@ -1,9 +1,10 @@
 //! Verbs that change something.
 
 use upkeep_api::{
-    body::{ActionResult, Change, Selection, What},
+    body::{ActionResult, AppView, Change, Selection, What},
     client::Client,
 };
+use upkeep_model::state::Actual;
 
 use crate::{
     connect::connect_or_start,
@@ -73,6 +74,13 @@ pub(crate) fn show(result: &ActionResult, settings: &Settings, output: Output) -
             output.text(&table::apps(&result.apps, output))?;
         }
     }
+    let failed = not_started(result);
+    for (whom, why) in &failed {
+        output.warn(&format!("{whom}: {why}"));
+    }
+    if !failed.is_empty() {
+        return Ok(Exit::Failed);
+    }
     if result.settled {
         return Ok(Exit::Done);
     }
@@ -83,6 +91,32 @@ pub(crate) fn show(result: &ActionResult, settings: &Settings, output: Output) -
     } else {
         Exit::Timeout
     })
+}
+
+/// Instances that should have been started and never had a process, and why. What started and ended since is no failure
+/// of ours: that is for the app's policy.
+fn not_started(result: &ActionResult) -> Vec<(String, &str)> {
+    let ordered = |app: &AppView| {
+        result.changes.iter().any(|change| {
+            change.app == app.name
+                && matches!(
+                    change.what,
+                    What::Created | What::Updated | What::Started | What::Restarted
+                )
+        })
+    };
+    let apps = result.apps.iter().filter(|app| ordered(app));
+    apps.flat_map(|app| app.instances.iter().map(move |instance| (app, instance)))
+        .filter(|(_, instance)| {
+            instance.pid.is_none()
+                && instance.last_exit.is_none()
+                && matches!(
+                    instance.actual,
+                    Actual::BackingOff | Actual::Failed | Actual::GaveUp
+                )
+        })
+        .map(|(app, instance)| (format!("{}:{}", app.name, instance.index), instance.why.as_str()))
+        .collect()
 }
 
 fn sentence(change: &Change, dry_run: bool) -> String {
