@@ -122,6 +122,7 @@ pub fn kill_daemon(keeper: i32) -> i32 {
         daemon_of(keeper).ok_or_else(|| format!("keeper {keeper} has none"))
     });
     kill(daemon, Signal::KILL).expect("it is the keeper's child, and not reaped before it has ended");
+    wait_reaped(daemon);
     daemon
 }
 

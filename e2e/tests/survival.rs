@@ -7,8 +7,8 @@ use std::{
 
 use serde_json::{Value, json};
 use upkeep_e2e::{
-    Dice, LONG, app, daemon_of, ended, events, exits, instances, kill_daemon, says, tagged, wait_reaped,
-    wait_running, with, write_apps,
+    Dice, LONG, app, daemon_of, ended, events, exits, instances, kill_daemon, says, tagged, wait_running,
+    with, write_apps,
 };
 use upkeep_testkit::{Home, Numbered, pass, stamps, tally, wait_until};
 
@@ -384,7 +384,7 @@ fn heavy_kills_in_the_midst_of_commands() {
         };
         let mut follow = home.follow(&command);
         pass(dice.span(Duration::from_millis(if round % 2 == 0 { 15 } else { 60 })));
-        wait_reaped(kill_daemon(keeper));
+        kill_daemon(keeper);
         let code = follow.wait(LONG);
         let said = follow.errors();
         assert!(
