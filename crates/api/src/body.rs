@@ -35,7 +35,7 @@ pub struct AppView {
     pub has_readiness: bool,
     /// By index.
     pub instances: Vec<InstanceView>,
-    /// The whole specification; only where one app is asked for.
+    /// The whole specification, values of variables hidden; only where one app is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Box<AppSpec>>,
     /// Log accounting; only where one app is asked for.

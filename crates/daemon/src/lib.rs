@@ -20,7 +20,7 @@
 //! | · `keeper link` task | [`keeper_link::KeeperLink::next`] | the keeper's socket | mail to actors, control messages |
 //! | · `app` task, one each | [`apps::actor::Actor`] | its mailbox, timers, changes of others | requests to the keeper, status, events |
 //! | · `command` tasks | [`apps::director::Director::execute`] | HTTP | store transactions, mail, the answer |
-//! | · `acknowledge` task | passes on which exits are durable | the store's writer | requests to the keeper |
+//! | · `exits` task | passes on which exits are durable, tries again the others | the store's writer | requests to the keeper |
 //! | · `probe` tasks | readiness checks | time | mail to their actor |
 //! | `http` | HTTP runtime (current-thread) | the unix socket | commands, answers, streams |
 //! | `http` blocking pool | reading log files | | lines |

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use upkeep_api::body::ActionOptions;
 use upkeep_host::home::Home;
 use upkeep_keeper::{
@@ -23,6 +23,7 @@ use crate::{
         actor::{Context, Mail},
         director::{Director, log_machine_event, machine_event},
         directory::Directory,
+        exits,
         launch::parse_key,
         view::Usage,
     },
@@ -39,6 +40,8 @@ use crate::{
 const GREETING: Duration = Duration::from_secs(10);
 /// Descriptors that are no log's: store, sockets, clients.
 const DESCRIPTORS_KEPT: u64 = 32;
+/// How many commands may be in work; as many again wait, and the rest is told that the daemon is busy.
+const COMMANDS: usize = 64;
 /// How long open HTTP connections may take to end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -138,7 +141,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let version = settings.version.clone();
     let (greeting, exits, listing, upgrade_trouble) = greet(&link, version.clone()).await?;
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&settings.home.store())?);
-    let (acknowledge, acknowledged) = mpsc::channel(1024);
+    let (outcomes, settled) = mpsc::channel(exits::OUTCOMES);
     let directory = Arc::new(Directory::default());
     let context = Rc::new(Context {
         link,
@@ -147,7 +150,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         directory: Arc::clone(&directory),
         logs: settings.home.logs(),
         changes: watch::channel(0).0,
-        acknowledge,
+        outcomes,
         epoch: greeting.epoch,
         pipes: Cell::new(0),
         pipes_max: pipes_max(),
@@ -163,7 +166,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     )
     .map_err(|refusal| DaemonError::Greeting(refusal.message))?;
     let director = Rc::new(director);
-    let (commands, inbox) = mpsc::channel(64);
+    let (commands, inbox) = mpsc::channel(COMMANDS);
     let trouble = Arc::new(Mutex::new(upgrade_trouble));
     let http = http::start(http::Shared {
         home: settings.home.clone(),
@@ -188,7 +191,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
             "the init system could not be told that we are ready: {error}"
         ));
     }
-    let end = control(&context, &director, inbox, acknowledged, &trouble).await;
+    let end = control(&context, &director, inbox, settled, &trouble).await;
     http.stop(LAST_WORDS);
     match end {
         End::Retire | End::Left => Ok(()),
@@ -255,23 +258,31 @@ async fn control(
     context: &Rc<Context>,
     director: &Rc<Director>,
     mut inbox: mpsc::Receiver<command::Request>,
-    mut acknowledged: mpsc::Receiver<u64>,
+    mut settled: mpsc::Receiver<exits::Outcome>,
     trouble: &Arc<Mutex<Option<String>>>,
 ) -> End {
     let (sender, mut controls) = mpsc::channel(16);
     let _link = Task::spawn("keeper link", listen(Rc::clone(context), sender.clone()));
-    let for_acknowledge = Rc::clone(context);
-    let _acknowledge = Task::spawn("acknowledge", async move {
-        while let Some(seq) = acknowledged.recv().await {
-            for_acknowledge.link.tell(&Request::AckExit { seq });
-        }
+    let in_work = Arc::new(Semaphore::new(COMMANDS));
+    let for_exits = Rc::clone(context);
+    let _exits = Task::spawn("exits", async move {
+        exits::settle(
+            &for_exits.events,
+            &for_exits.link,
+            &for_exits.outcomes,
+            &mut settled,
+        )
+        .await;
     });
     loop {
         tokio::select! {
             // Cancel-safe: a message is taken only when it is returned.
-            request = inbox.recv() => if let Some(request) = request {
+            (room, request) = next_command(&in_work, &mut inbox) => if let Some(request) = request {
                 let (context, director, sender) = (Rc::clone(context), Rc::clone(director), sender.clone());
-                Task::spawn_short("command", obey(context, director, request, sender));
+                Task::spawn_short("command", async move {
+                    obey(context, director, request, sender).await;
+                    drop(room);
+                });
             },
             // Cancel-safe for the same reason.
             message = controls.recv() => match message {
@@ -295,6 +306,16 @@ async fn control(
             },
         }
     }
+}
+
+/// The next command, once there is room for it. Cancel-safe: a command is taken only when it is returned.
+async fn next_command(
+    in_work: &Arc<Semaphore>,
+    inbox: &mut mpsc::Receiver<command::Request>,
+) -> (Option<OwnedSemaphorePermit>, Option<command::Request>) {
+    // The semaphore is never closed.
+    let room = Arc::clone(in_work).acquire_owned().await.ok();
+    (room, inbox.recv().await)
 }
 
 /// The link's task: hands on what the keeper says.
@@ -344,11 +365,23 @@ async fn post(context: &Rc<Context>, key: &str, letter: impl FnOnce(u32) -> Mail
         return;
     };
     let letter = letter(index);
-    if let Some(entry) = context.directory.get(&app) {
-        // The actor ends only once its app is out of the directory.
-        let _ = entry.mailbox.send(letter).await;
-    } else if let Mail::Exited { record, .. } = letter {
-        context.link.tell(&Request::AckExit { seq: record.seq });
+    let letter = match context.directory.get(&app) {
+        Some(entry) => match entry.mailbox.send(letter).await {
+            Ok(()) => return,
+            Err(returned) => returned.0,
+        },
+        None => letter,
+    };
+    // The app was just deleted. An exit is told all the same; anything else interests nobody.
+    if let Mail::Exited { record, .. } = letter {
+        let event = exits::event(
+            &app,
+            index,
+            &record,
+            context.epoch,
+            "of an app that was deleted".to_owned(),
+        );
+        exits::store(&context.events, &context.outcomes, event, record.seq);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
         actor::{Actor, Context, Known, note_key},
         directory::{AppRecord, PREFIX, RECORD_VERSION},
         exits,
-        launch::parse_key,
+        launch::{self, parse_key},
     },
     tasks::Task,
 };
@@ -117,14 +117,25 @@ pub(crate) fn recover(
         }
     }
     let mut actors = BTreeMap::new();
+    let mut pipes = HashSet::new();
     for (record, revision) in records {
         let name = record.spec.name.clone();
         let mut known = known.remove(&name).unwrap_or_default();
-        for index in 0..u32::try_from(record.instances.len()).unwrap_or(u32::MAX) {
-            let key = note_key(&crate::apps::launch::key(&name, index));
+        let wanted = u32::try_from(record.instances.len()).unwrap_or(u32::MAX);
+        for index in 0..wanted {
+            let key = note_key(&launch::key(&name, index));
             known.entry(index).or_default().note = notes.remove(&key);
+            let places = launch::log_places(&record.spec, index, &context.logs);
+            pipes.extend(places.into_iter().map(|place| place.pipe));
         }
-        actors.insert(name, Actor::start(context, Arc::new(record), revision, known));
+        // Copies that the record no longer wants: what lives is for the actor to stop, what has ended is only told.
+        let (living, ended): (BTreeMap<_, _>, BTreeMap<_, _>) = known
+            .into_iter()
+            .partition(|(index, known)| *index < wanted || known.recovered.alive.is_some());
+        for (index, known) in ended {
+            unwanted(context, &name, index, known);
+        }
+        actors.insert(name, Actor::start(context, Arc::new(record), revision, living));
     }
     for (app, instances) in known {
         for (index, known) in instances {
@@ -137,29 +148,27 @@ pub(crate) fn recover(
             bytes: Vec::new(),
         });
     }
+    let left_over = |name: &String| name.starts_with("log:") && !pipes.contains(name);
+    for name in listing.descriptors.into_iter().filter(left_over) {
+        context.link.order(|id| Request::CloseDescriptor { id, name });
+    }
     Ok(actors)
 }
 
-/// A process or an exit of an app that no record wants: its deletion was under way.
+/// A process or an exit that no record wants: a deletion or a scaling down was under way. What is left of its tree
+/// has had its grace.
 fn unwanted(context: &Rc<Context>, app: &AppName, index: u32, known: Known) {
-    if known.recovered.alive.is_some() {
-        let key = crate::apps::launch::key(app, index);
-        context.link.order(|id| Request::Signal {
-            id,
-            key,
-            signal: 9,
-            scope: Scope::Tree,
-        });
-    }
+    let key = launch::key(app, index);
+    context.link.order(|id| Request::Signal {
+        id,
+        key,
+        signal: 9,
+        scope: Scope::Tree,
+    });
     for record in known.exits {
-        let event = exits::event(
-            app,
-            index,
-            &record,
-            context.epoch,
-            "of an app that was deleted".to_owned(),
-        );
-        exits::store(&context.events, &context.acknowledge, event, record.seq);
+        let verdict = "of an instance that is no longer wanted".to_owned();
+        let event = exits::event(app, index, &record, context.epoch, verdict);
+        exits::store(&context.events, &context.outcomes, event, record.seq);
     }
 }
 

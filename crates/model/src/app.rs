@@ -58,6 +58,16 @@ pub struct AppSpec {
 }
 
 impl AppSpec {
+    /// Whether what runs by this must be started anew to run by `other`: the number of copies does not count.
+    pub fn restarts_into(&self, other: &Self) -> bool {
+        let other = Self {
+            instances: self.instances,
+            autostart: self.autostart,
+            ..other.clone()
+        };
+        self.differs_from(&other)
+    }
+
     /// Whether `other` would run differently: everything but the inherited environment counts.
     pub fn differs_from(&self, other: &Self) -> bool {
         let strip = |spec: &Self| Self {

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, RwLock,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
 };
@@ -27,8 +27,6 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// How many journal lines are kept.
 pub const JOURNAL_KEPT: u64 = 20_000;
-/// How many transactions may wait for the writer before `submit` blocks.
-const QUEUE: usize = 1024;
 /// How many transactions share one disk commit at most.
 const GROUP: usize = 256;
 /// Bytes of pages that redb may keep in memory.
@@ -38,7 +36,9 @@ const CACHE_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Embedded {
     shared: Arc<Shared>,
-    queue: Mutex<Option<SyncSender<Queued>>>,
+    /// Unbounded, so that nobody waits here: who submits is bounded by what it submits (exits by the keeper's limit,
+    /// commands by the director's one at a time).
+    queue: Mutex<Option<Sender<Queued>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -62,7 +62,7 @@ impl Embedded {
             path: path.to_owned(),
             database: RwLock::new(Some(database)),
         });
-        let (sender, receiver) = sync_channel(QUEUE);
+        let (sender, receiver) = channel();
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())

@@ -32,8 +32,9 @@ use crate::{
 
 /// How often the apps are looked at.
 const STEP: Duration = Duration::from_millis(100);
-/// After the last app has ended, its last line has this long to arrive.
-const LAST_LINES: Duration = Duration::from_millis(250);
+/// After the last app has ended, its last line has this long to arrive: five times what a follower takes to find a log
+/// that is new.
+const LAST_LINES: Duration = Duration::from_millis(500);
 /// How long the keeper may take to come up and to go.
 const KEEPER: Duration = Duration::from_secs(15);
 
@@ -124,6 +125,9 @@ async fn follow(
     let mut user1 = signal(SignalKind::user_defined1())?;
     let mut user2 = signal(SignalKind::user_defined2())?;
     let mut child = signal(SignalKind::child())?;
+    let began = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     let mut client = wait_for(settings, KEEPER).await?;
     let apply = Apply {
         apps,
@@ -137,6 +141,8 @@ async fn follow(
     let mut reader = Client::connect(&settings.home.socket()).await?;
     let query = LogQuery {
         follow: true,
+        // In a home that is used again there are lines of earlier runs.
+        since: Some(began.as_secs_f64()),
         ..LogQuery::default()
     };
     let mut lines = reader.lines(&with_query("/v1/logs", &query), true).await?;

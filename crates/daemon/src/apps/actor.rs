@@ -59,8 +59,8 @@ pub(crate) struct Context {
     pub(crate) logs: PathBuf,
     /// Counts changes of any instance's state or readiness.
     pub(crate) changes: watch::Sender<u64>,
-    /// Exits that the store has made durable, to be acknowledged to the keeper.
-    pub(crate) acknowledge: mpsc::Sender<u64>,
+    /// What became of exits that were to be stored.
+    pub(crate) outcomes: mpsc::Sender<exits::Outcome>,
     /// The keeper's epoch: exit sequence numbers count within it.
     pub(crate) epoch: u64,
     /// Log pipes that we hold or have asked for, and how many there may be: the API needs descriptors too.
@@ -130,6 +130,8 @@ pub(crate) struct Actor {
     slots: Vec<Slot>,
     /// Pipes that the pump has.
     piped: HashSet<String>,
+    /// What a waiting instance waits for.
+    pending: Option<String>,
     /// Why pipes could not be made, by their names.
     unpiped: HashMap<String, String>,
     mailbox: mpsc::Receiver<Mail>,
@@ -180,6 +182,7 @@ impl Actor {
             policy: policy(&record.spec),
             slots: Vec::new(),
             piped: HashSet::new(),
+            pending: None,
             unpiped: HashMap::new(),
             mailbox,
             own: sender.downgrade(),
@@ -421,7 +424,7 @@ impl Actor {
     /// Makes an exit durable, then lets the keeper forget it. Tried again while the disk refuses.
     fn log_exit(&self, index: u32, record: ExitRecord, verdict: String) {
         let event = exits::event(&self.name, index, &record, self.context.epoch, verdict);
-        exits::store(&self.context.events, &self.context.acknowledge, event, record.seq);
+        exits::store(&self.context.events, &self.context.outcomes, event, record.seq);
     }
 
     fn fire_timers(&mut self) {
@@ -443,6 +446,14 @@ impl Actor {
 
     fn check_dependencies(&mut self) {
         let verdict = dependencies::judge_all(&self.context.directory.read(), &self.record.spec.depends_on);
+        let pending = match &verdict {
+            Gate::Pending(why) => Some(format!("waits for what it depends on: {why}")),
+            Gate::Met | Gate::Never(_) => None,
+        };
+        if self.pending != pending {
+            self.pending = pending;
+            self.publish();
+        }
         for at in 0..self.slots.len() {
             if self.slots[at].machine.actual() != Actual::Waiting {
                 continue;
@@ -706,7 +717,9 @@ impl Actor {
         let Some(mailbox) = self.mailbox_of_self() else {
             return;
         };
-        slot.probe = Some(probe::start(check.clone(), mailbox, slot.index, pid));
+        // It was started from the same: there is no error to expect here.
+        let launch = launch::spawn_spec(&self.record.spec, slot.index, slot.id, &[]).unwrap_or_default();
+        slot.probe = Some(probe::start(check.clone(), launch, mailbox, slot.index, pid));
     }
 
     fn publish(&mut self) {
@@ -715,7 +728,10 @@ impl Actor {
             instances: Vec::with_capacity(self.slots.len()),
         };
         for slot in &mut self.slots {
-            let view = slot.machine.view();
+            let mut view = slot.machine.view();
+            if let (Actual::Waiting, Some(pending)) = (view.actual, &self.pending) {
+                view.why.clone_from(pending);
+            }
             let shown = Some((view.actual, view.ready));
             changed |= slot.shown != shown;
             slot.shown = shown;

@@ -13,17 +13,13 @@ use upkeep_api::{
     body::{ActionOptions, ActionResult, Apply, Change, Event as LogEvent, Selection, What},
     error::Code,
 };
-use upkeep_model::{
-    app::AppSpec,
-    id::AppName,
-    state::{Actual, Desired},
-};
+use upkeep_model::{id::AppName, state::Actual};
 use upkeep_store::{Store, Txn};
 use upkeep_supervise::{event::Order, order};
 
 use super::{
     actor::{Actor, Context, Mail},
-    directory::{AppEntry, AppRecord, key},
+    directory::{AppEntry, AppRecord, RECORD_VERSION, key},
     plan,
     selector::{self, Selected},
     view::{self, Usage},
@@ -89,7 +85,7 @@ impl Director {
     /// Carries out a command.
     pub(crate) async fn execute(&self, command: Command, principal: &Principal) -> Outcome {
         match command {
-            Command::Apply(apply) => self.apply(apply, principal, "apply").await,
+            Command::Apply(apply) => self.apply(apply, &plan::Saved::new(), principal, "apply").await,
             Command::Act {
                 verb: Verb::Delete,
                 selection,
@@ -118,9 +114,9 @@ impl Director {
         }
     }
 
-    async fn apply(&self, apply: Apply, principal: &Principal, what: &str) -> Outcome {
+    async fn apply(&self, apply: Apply, saved: &plan::Saved, principal: &Principal, what: &str) -> Outcome {
         let mut state = self.lock.lock().await;
-        let plan = plan::apply(&self.context.directory.read(), &apply, state.next_id)?;
+        let plan = plan::apply(&self.context.directory.read(), &apply, saved, state.next_id)?;
         if apply.options.dry_run {
             return Ok(self.dry(plan.changes));
         }
@@ -156,7 +152,11 @@ impl Director {
             state.actors.insert(name.clone(), actor);
             return;
         };
-        let restart = change.what == What::Updated || (restart && change.what == What::Restarted);
+        let restart = match change.what {
+            What::Updated => entry.record.spec.restarts_into(&record.spec),
+            What::Restarted => restart,
+            _ => false,
+        };
         self.context.directory.insert(
             name.clone(),
             AppEntry {
@@ -195,6 +195,12 @@ impl Director {
                 );
             }
         }
+        // Orders are given in waves, and between two of them somebody may want something else of an app: the newer
+        // record wins.
+        let ours: BTreeMap<AppName, u64> = names
+            .iter()
+            .filter_map(|name| Some((name.clone(), self.context.directory.get(name)?.revision)))
+            .collect();
         drop(state);
         let order = match verb {
             Verb::Start => Order::Start,
@@ -205,7 +211,9 @@ impl Director {
         for wave in waves {
             for name in &wave {
                 let instances = selected.get(name).cloned().flatten();
-                if let Some(entry) = self.context.directory.get(name) {
+                if let Some(entry) = self.context.directory.get(name)
+                    && ours.get(name) == Some(&entry.revision)
+                {
                     mail(&entry, |done| Mail::Order {
                         order,
                         instances,
@@ -248,19 +256,17 @@ impl Director {
         let names: Vec<AppName> = selected.keys().cloned().collect();
         let selectors = names.iter().map(ToString::to_string).collect();
         if !names.is_empty() {
-            let patient = ActionOptions {
-                wait_ms: Some(u64::MAX),
-                ..selection.options.clone()
-            };
-            self.act(
-                Verb::Stop,
-                Selection {
-                    selectors,
-                    options: patient,
-                },
-                principal,
-            )
-            .await?;
+            let options = selection.options.clone();
+            let stopped = self
+                .act(Verb::Stop, Selection { selectors, options }, principal)
+                .await?;
+            if !stopped.settled && selection.options.wait_ms != Some(0) {
+                return Err(Refusal::new(
+                    Code::Timeout,
+                    "not all of it has ended in time; nothing was deleted",
+                )
+                .hint("`upkeep why` tells what does not end; delete it again then"));
+            }
         }
         let mut state = self.lock.lock().await;
         let started = names.iter().find(|name| {
@@ -276,7 +282,7 @@ impl Director {
         if let Some(name) = started {
             return Err(Refusal::new(
                 Code::Conflict,
-                format!("`{name}` was started again meanwhile; nothing was deleted"),
+                format!("`{name}` has not ended, or was started again meanwhile; nothing was deleted"),
             ));
         }
         let txn = Txn {
@@ -330,10 +336,7 @@ impl Director {
             .await
             .map(|(_, event)| event)
             .ok();
-        let patient = ActionOptions {
-            wait_ms: Some(u64::MAX),
-            ..options
-        };
+        let mut settled = true;
         for wave in order::stop_waves(&dependencies) {
             for name in &wave {
                 if let Some(entry) = self.context.directory.get(name) {
@@ -345,9 +348,10 @@ impl Director {
                     .await;
                 }
             }
-            self.wait(&wave, &patient).await;
+            // What does not die is the keeper's to wait for; the rest must not be held up by it.
+            settled &= self.wait(&wave, &options).await;
         }
-        Ok(self.result(changes, &[], event, true))
+        Ok(self.result(changes, &[], event, settled))
     }
 
     async fn save(&self, options: ActionOptions, principal: &Principal) -> Outcome {
@@ -404,30 +408,32 @@ impl Director {
         })?;
         let records: Vec<AppRecord> =
             serde_json::from_slice(&bytes).map_err(|error| fail(Code::Invalid, error.to_string()))?;
-        let missing: Vec<AppSpec> = {
+        if let Some(record) = records.iter().find(|record| record.version != RECORD_VERSION) {
+            return Err(fail(
+                Code::Invalid,
+                format!("version {} is not read by this program", record.version),
+            ));
+        }
+        let missing: Vec<AppRecord> = {
             let apps = self.context.directory.read();
-            let missing = records
+            records
                 .into_iter()
-                .filter(|record| !apps.contains_key(&record.spec.name));
-            missing
-                .map(|record| {
-                    let wanted = record
-                        .instances
-                        .iter()
-                        .any(|instance| instance.desired == Desired::Up);
-                    AppSpec {
-                        autostart: wanted,
-                        ..record.spec
-                    }
-                })
+                .filter(|record| !apps.contains_key(&record.spec.name))
                 .collect()
         };
+        let wanted = |record: &AppRecord| record.instances.iter().map(|instance| instance.desired).collect();
+        let saved = missing
+            .iter()
+            .map(|record| (record.spec.name.clone(), wanted(record)))
+            .collect();
+        let apps = missing.into_iter().map(|record| record.spec).collect();
         self.apply(
             Apply {
-                apps: missing,
+                apps,
                 restart_unchanged: false,
                 options,
             },
+            &saved,
             principal,
             "resurrect",
         )
@@ -476,13 +482,7 @@ impl Director {
                     .await;
             }
         };
-        match options.wait_ms {
-            Some(u64::MAX) => {
-                all_at_rest.await;
-                true
-            }
-            _ => tokio::time::timeout(patience, all_at_rest).await.is_ok(),
-        }
+        tokio::time::timeout(patience, all_at_rest).await.is_ok()
     }
 
     /// Long enough for the longest grace among them.

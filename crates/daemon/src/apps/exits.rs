@@ -7,11 +7,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::sync::mpsc;
 use upkeep_api::body::Event as LogEvent;
-use upkeep_keeper::protocol::{Ended, ExitRecord};
+use upkeep_keeper::protocol::{Ended, ExitRecord, Request};
 use upkeep_model::{exit::Exit, id::AppName};
 use upkeep_store::Txn;
 
-use crate::events::Events;
+use crate::{events::Events, keeper_link::KeeperLink};
 
 /// The keeper's words as ours.
 pub(crate) fn exit(ended: Ended) -> Exit {
@@ -60,28 +60,70 @@ pub(crate) fn id(epoch: u64, seq: u64) -> String {
     format!("{epoch:x}:{seq}")
 }
 
-/// Commits an exit and acknowledges it; a refusal of the disk leaves it with the keeper for another try.
-pub(crate) fn store(events: &Events, acknowledge: &mpsc::Sender<u64>, event: LogEvent, seq: u64) {
-    let acknowledge = acknowledge.clone();
-    let again = (events.clone(), event.clone());
-    events.commit(Txn::default(), event, move |result| match result {
-        Ok(_) => {
-            // The daemon is ending; the next one is told of the exit once more, and recognises it.
-            let _ = acknowledge.blocking_send(seq);
-        }
-        Err(upkeep_store::StoreError::Closed) => {}
-        Err(_) => {
-            let (events, event) = again;
-            // This runs on the writer's own thread: it may not wait here, and a timer is at hand nowhere else.
-            let retry = std::thread::Builder::new()
-                .name("exit-retry".to_owned())
-                .stack_size(64 << 10)
-                .spawn(move || {
-                    std::thread::park_timeout(Duration::from_secs(1));
-                    store(&events, &acknowledge, event, seq);
-                });
-            // Without a thread the exit stays with the keeper until the next daemon.
-            drop(retry);
-        }
+/// What became of an exit that was to be stored.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is durable: the keeper may forget it.
+    Stored { seq: u64 },
+    /// The disk refused it.
+    Refused { seq: u64, event: Box<LogEvent> },
+}
+
+/// How many outcomes may wait to be looked at: more than the keeper ever holds of exits.
+pub(crate) const OUTCOMES: usize = 1 << 17;
+
+/// Pause before an exit that the disk refused is tried again.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+
+/// Hands an exit to the store; what becomes of it comes as an [`Outcome`]. Does not wait.
+pub(crate) fn store(events: &Events, outcomes: &mpsc::Sender<Outcome>, event: LogEvent, seq: u64) {
+    let outcomes = outcomes.clone();
+    let again = Box::new(event.clone());
+    events.commit(Txn::default(), event, move |result| {
+        let outcome = match result {
+            Ok(_) => Outcome::Stored { seq },
+            // The daemon is ending; the next one is told of the exit once more.
+            Err(upkeep_store::StoreError::Closed) => return,
+            Err(_) => Outcome::Refused { seq, event: again },
+        };
+        // There is room for more than there can be; and if the daemon is ending, the next one is told once more.
+        let _ = outcomes.try_send(outcome);
     });
+}
+
+/// Lets the keeper forget what is durable, and tries again what the disk refused: all of it together, after a pause.
+pub(crate) async fn settle(
+    events: &Events,
+    link: &KeeperLink,
+    outcomes: &mpsc::Sender<Outcome>,
+    inbox: &mut mpsc::Receiver<Outcome>,
+) {
+    let mut refused = Vec::new();
+    let mut again_at = tokio::time::Instant::now();
+    loop {
+        let next = if refused.is_empty() {
+            inbox.recv().await
+        } else {
+            // Cancel-safe: a message is taken only when it is returned.
+            match tokio::time::timeout_at(again_at, inbox.recv()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    for (seq, event) in std::mem::take(&mut refused) {
+                        store(events, outcomes, event, seq);
+                    }
+                    continue;
+                }
+            }
+        };
+        match next {
+            Some(Outcome::Stored { seq }) => link.tell(&Request::AckExit { seq }),
+            Some(Outcome::Refused { seq, event }) => {
+                if refused.is_empty() {
+                    again_at = tokio::time::Instant::now() + PAUSE;
+                }
+                refused.push((seq, *event));
+            }
+            None => return,
+        }
+    }
 }

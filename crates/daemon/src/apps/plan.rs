@@ -32,10 +32,14 @@ pub(super) struct Plan {
     pub(super) next_id: u32,
 }
 
-/// What applying specifications changes.
+/// What was wanted of each instance of an app when it was saved.
+pub(super) type Saved = BTreeMap<AppName, Vec<Desired>>;
+
+/// What applying specifications changes. `saved`: how new apps begin, where that is known.
 pub(super) fn apply(
     apps: &BTreeMap<AppName, AppEntry>,
     apply: &Apply,
+    saved: &Saved,
     mut next_id: u32,
 ) -> Result<Plan, Refusal> {
     let mut plan = Plan {
@@ -85,26 +89,34 @@ pub(super) fn apply(
                 .collect::<Vec<_>>()
         };
         let (what, instances) = match old {
-            None => (
-                What::Created,
-                up(if spec.autostart {
+            None => {
+                let desired = if spec.autostart {
                     Desired::Up
                 } else {
                     Desired::Down
-                }),
-            ),
+                };
+                let mut instances = up(desired);
+                for (instance, saved) in instances.iter_mut().zip(saved.get(name).into_iter().flatten()) {
+                    instance.desired = *saved;
+                }
+                (What::Created, instances)
+            }
             Some(entry) => {
-                let running = entry
-                    .record
-                    .instances
-                    .iter()
-                    .all(|instance| instance.desired == Desired::Up)
-                    && entry.status.borrow().instances.iter().all(|instance| {
-                        !matches!(
-                            instance.view.actual,
-                            Actual::Stopped | Actual::GaveUp | Actual::Failed | Actual::Completed
-                        )
-                    });
+                let as_wanted = |desired| {
+                    let mut instances = entry.record.instances.iter();
+                    instances.all(|instance| instance.desired == desired)
+                };
+                let at_work = || {
+                    // What has completed is as it should be: a file that is applied twice changes nothing.
+                    let failed = [Actual::Stopped, Actual::GaveUp, Actual::Failed];
+                    let status = entry.status.borrow();
+                    status
+                        .instances
+                        .iter()
+                        .all(|instance| !failed.contains(&instance.view.actual))
+                };
+                let running =
+                    (as_wanted(Desired::Up) && at_work()) || (!spec.autostart && as_wanted(Desired::Down));
                 let same = !entry.record.spec.differs_from(spec);
                 let what = match (same, running) {
                     (true, true) if apply.restart_unchanged => What::Restarted,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::mpsc};
+use upkeep_keeper::protocol::SpawnSpec;
 use upkeep_model::app::{Check, Probe};
 
 use super::actor::Mail;
@@ -15,13 +16,20 @@ use crate::tasks::Task;
 const EAGER: Duration = Duration::from_millis(250);
 
 /// Starts checking; the task ends with its owner or with the actor.
-pub(crate) fn start(probe: Probe, mailbox: mpsc::Sender<Mail>, index: u32, pid: u32) -> Task {
+pub(crate) fn start(
+    probe: Probe,
+    launch: SpawnSpec,
+    mailbox: mpsc::Sender<Mail>,
+    index: u32,
+    pid: u32,
+) -> Task {
     Task::spawn("probe", async move {
         tokio::time::sleep(probe.initial_delay.into()).await;
         let (mut good, mut bad) = (0_u32, 0_u32);
         let mut told: Option<bool> = None;
         loop {
-            let outcome = match tokio::time::timeout(probe.timeout.into(), check(&probe.check)).await {
+            let outcome = match tokio::time::timeout(probe.timeout.into(), check(&probe.check, &launch)).await
+            {
                 Ok(outcome) => outcome,
                 Err(_) => Err(format!("no answer within {}", probe.timeout)),
             };
@@ -61,11 +69,11 @@ fn describe(check: &Check) -> String {
     }
 }
 
-async fn check(check: &Check) -> Result<(), String> {
+async fn check(check: &Check, launch: &SpawnSpec) -> Result<(), String> {
     match check {
         Check::Tcp { host, port } => connect(host, *port).await.map(drop),
         Check::Http { host, port, path } => http(host, *port, path).await,
-        Check::Exec { command } => exec(command).await,
+        Check::Exec { command } => exec(command, launch).await,
     }
 }
 
@@ -105,17 +113,28 @@ async fn http(host: &str, port: u16, path: &str) -> Result<(), String> {
     }
 }
 
-async fn exec(command: &[String]) -> Result<(), String> {
+/// Runs the command as the instance itself runs: as its user, in its directory, with its environment.
+async fn exec(command: &[String], launch: &SpawnSpec) -> Result<(), String> {
     let (program, arguments) = command.split_first().ok_or("the command is empty")?;
-    let status = tokio::process::Command::new(program)
+    let mut child = tokio::process::Command::new(program);
+    child
         .args(arguments)
+        .current_dir(&launch.cwd)
+        .env_clear()
+        .envs(launch.env.iter().cloned())
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .status()
-        .await
-        .map_err(|error| error.to_string())?;
+        .process_group(0)
+        .kill_on_drop(true);
+    if let Some(gid) = launch.gid {
+        child.gid(gid);
+    }
+    if let Some(uid) = launch.uid {
+        // Leaves the supplementary groups of root as well.
+        child.uid(uid);
+    }
+    let status = child.status().await.map_err(|error| error.to_string())?;
     if status.success() {
         Ok(())
     } else {

@@ -19,7 +19,7 @@ use upkeep_api::{
     error::Code,
     routes::ROUTES,
 };
-use upkeep_model::id::AppName;
+use upkeep_model::{app::AppSpec, id::AppName};
 
 use super::{Authorized, Shared, error::ApiError, stream};
 use crate::{
@@ -144,9 +144,23 @@ async fn show_app(State(shared): Api, _: Authorized, Path(name): Path<String>) -
     let (name, entry) = known(&shared, &name)?;
     let mut view = view::app(&name, &entry, &shared.usage);
     view.logs = log_sources(&shared, &entry);
-    view.spec = Some(Box::new(entry.record.spec.clone()));
+    view.spec = Some(Box::new(masked(&entry.record.spec)));
     json(StatusCode::OK, &view)
 }
+
+/// A specification for eyes: the names of variables, not their values, which may be secrets.
+fn masked(spec: &AppSpec) -> AppSpec {
+    let hide =
+        |env: &BTreeMap<String, String>| env.keys().map(|name| (name.clone(), HIDDEN.to_owned())).collect();
+    AppSpec {
+        env: hide(&spec.env),
+        inherited_env: hide(&spec.inherited_env),
+        ..spec.clone()
+    }
+}
+
+/// Stands for a value that is not shown.
+const HIDDEN: &str = "(hidden)";
 
 fn log_places(shared: &Shared, entry: &AppEntry) -> Vec<launch::LogPlace> {
     let spec = &entry.record.spec;

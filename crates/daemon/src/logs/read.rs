@@ -54,8 +54,16 @@ pub(crate) fn run(list: &dyn Fn() -> Vec<LogToRead>, wanted: &Wanted, sink: Sink
     let sources = list();
     let mut open = Vec::with_capacity(sources.len());
     for source in sources {
-        if let Some(log) = OpenLog::open(source, wanted.follow)? {
-            open.push(log);
+        match OpenLog::open(source.clone(), wanted.follow) {
+            Ok(Some(log)) => open.push(log),
+            Ok(None) => {}
+            // The others are read all the same.
+            Err(error) => {
+                let text = format!("failed to read `{}`: {error}", source.path.display());
+                if !sink(source.notice(&text)) {
+                    return Ok(());
+                }
+            }
         }
     }
     for log in &open {

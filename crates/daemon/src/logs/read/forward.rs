@@ -1,5 +1,6 @@
 //! Lines of one log, oldest first: for "since", and for all.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
@@ -43,11 +44,40 @@ impl<'a> Forward<'a> {
                 reader.segment -= 1;
                 reader.older = Some(segment);
             }
-            reader.offset = offset;
+            reader.offset = reader.line_start(offset)?;
         } else {
             reader.enter()?;
         }
         Ok(reader)
+    }
+
+    /// The start of the first line that begins at `offset` or after it: batches may end inside a line.
+    fn line_start(&self, offset: u64) -> io::Result<u64> {
+        if offset == 0 {
+            return Ok(0);
+        }
+        let (file, end) = self.place();
+        let mut block = vec![0_u8; BLOCK];
+        let mut at = offset - 1;
+        while at < end {
+            let read = file.read_at(&mut block, at)?;
+            if read == 0 {
+                break;
+            }
+            if let Some(newline) = memchr::memchr(b'\n', &block[..read]) {
+                return Ok(at + newline as u64 + 1);
+            }
+            at += read as u64;
+        }
+        Ok(end)
+    }
+
+    /// The file being read and how far.
+    fn place(&self) -> (&File, u64) {
+        match &self.older {
+            Some(segment) => (&segment.file, segment.length),
+            None => (&self.log.current.file, self.log.end),
+        }
     }
 
     /// Opens the file of `self.segment`, or the next that is still there.
@@ -116,10 +146,7 @@ impl<'a> Forward<'a> {
 
     /// More bytes of this file; `false` at its end.
     pub(super) fn read_block(&mut self) -> io::Result<bool> {
-        let (file, end) = match &self.older {
-            Some(segment) => (&segment.file, segment.length),
-            None => (&self.log.current.file, self.log.end),
-        };
+        let (_, end) = self.place();
         self.buffer.drain(..self.used);
         self.used = 0;
         let wanted = usize::try_from(end.saturating_sub(self.offset))
@@ -130,6 +157,10 @@ impl<'a> Forward<'a> {
         }
         let old = self.buffer.len();
         self.buffer.resize(old + wanted, 0);
+        let file = self
+            .older
+            .as_ref()
+            .map_or(&self.log.current.file, |segment| &segment.file);
         let read = file.read_at(&mut self.buffer[old..], self.offset)?;
         self.buffer.truncate(old + read);
         self.offset += read as u64;

@@ -1,9 +1,9 @@
 //! A log as it stood when it was opened: its files, and the times of their bytes.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -35,7 +35,9 @@ pub(super) struct Segment {
 
 impl Segment {
     pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(path) {
+        // A path that leads to a pipe must not hold up its reader.
+        let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
@@ -44,7 +46,7 @@ impl Segment {
             return Ok(None);
         }
         let changed = u64::try_from(metadata.mtime()).unwrap_or(0) * 1000;
-        let times = Times::load(&index_path(path), changed)?;
+        let times = Times::open(&index_path(path), changed)?;
         Ok(Some(Self {
             file,
             times,
@@ -57,23 +59,46 @@ impl Segment {
 /// The time index of a file.
 #[derive(Debug)]
 pub(super) struct Times {
+    /// Stays the same file when the log is rotated.
+    file: Option<File>,
+    /// Offset and Unix ms.
     records: Vec<(u64, u64)>,
     /// For bytes that no record covers.
     fallback_ms: u64,
 }
 
 impl Times {
-    pub(super) fn load(path: &Path, fallback_ms: u64) -> io::Result<Self> {
-        let bytes = match fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            bytes => bytes?,
+    fn open(path: &Path, fallback_ms: u64) -> io::Result<Self> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            file => Some(file?),
         };
+        let mut times = Self {
+            file,
+            records: Vec::new(),
+            fallback_ms,
+        };
+        times.refresh()?;
+        Ok(times)
+    }
+
+    /// Reads the records that have come since.
+    pub(super) fn refresh(&mut self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let known = (self.records.len() * INDEX_RECORD) as u64;
+        let length = file.metadata()?.size();
+        if length < known {
+            // The log was truncated, and its index with it.
+            self.records.clear();
+            return self.refresh();
+        }
+        let mut bytes = vec![0_u8; usize::try_from(length - known).unwrap_or(0)];
+        file.read_exact_at(&mut bytes, known)?;
         let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
-        let records = bytes
-            .chunks_exact(INDEX_RECORD)
-            .map(|record| (word(&record[8..]), word(&record[..8])))
-            .collect();
-        Ok(Self { records, fallback_ms })
+        let records = bytes.chunks_exact(INDEX_RECORD);
+        self.records
+            .extend(records.map(|record| (word(&record[8..]), word(&record[..8]))));
+        Ok(())
     }
 
     /// When the byte at `offset` arrived.
@@ -130,14 +155,19 @@ impl OpenLog {
     }
 
     pub(super) fn notice(&self, text: &str) -> LogLine {
-        LogLine {
-            notice: true,
-            ..self.source.line(clock::unix_ms(), text.as_bytes(), false)
-        }
+        self.source.notice(text)
     }
 }
 
 impl LogToRead {
+    /// Something a reader must know, instead of a line.
+    pub(super) fn notice(&self, text: &str) -> LogLine {
+        LogLine {
+            notice: true,
+            ..self.line(clock::unix_ms(), text.as_bytes(), false)
+        }
+    }
+
     pub(super) fn line(&self, at_ms: u64, bytes: &[u8], partial: bool) -> LogLine {
         LogLine {
             app: self.app.clone(),
