@@ -103,6 +103,10 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
+    // Also where it was added as context to another error.
+    if let Some(advised) = error.downcast_ref::<Advised>() {
+        return (advised.exit, advised.hint.clone());
+    }
     for cause in error.chain() {
         if let Some(advised) = cause.downcast_ref::<Advised>() {
             return (advised.exit, advised.hint.clone());

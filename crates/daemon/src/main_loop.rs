@@ -50,6 +50,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub struct DaemonSettings {
     /// Where its state is.
     pub home: Home,
+    /// The store's file: the home's own, or that of a run in the foreground.
+    pub store: PathBuf,
     /// Version of the program.
     pub version: String,
 }
@@ -140,7 +142,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let link = KeeperLink::new(link).map_err(DaemonError::Runtime)?;
     let version = settings.version.clone();
     let (greeting, exits, listing, upgrade_trouble) = greet(&link, version.clone()).await?;
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(&settings.home.store())?);
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(&settings.store)?);
     let (outcomes, settled) = mpsc::channel(exits::OUTCOMES);
     let directory = Arc::new(Directory::default());
     let context = Rc::new(Context {

@@ -114,6 +114,11 @@ impl Home {
         self.root.join("store.redb")
     }
 
+    /// The store of `run`, for as long as it runs.
+    pub fn ephemeral_store(&self) -> PathBuf {
+        self.run.join("ephemeral.redb")
+    }
+
     /// The list that `save` writes.
     pub fn dump(&self) -> PathBuf {
         self.root.join("dump.json")

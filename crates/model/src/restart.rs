@@ -114,7 +114,8 @@ impl Default for RestartPolicy {
             give_up: GiveUp {
                 starts_within: Some(StartsWithin {
                     starts: 15,
-                    within: Span::from_secs(60),
+                    // Longer than so many starts take with the default back-off: about two minutes.
+                    within: Span::from_secs(300),
                 }),
                 unstable: None,
             },

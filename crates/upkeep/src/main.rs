@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some("keeper") => keeper(&arguments[2..]),
-        Some("daemon") => daemon(),
+        Some("daemon") => daemon(arguments.get(2).is_some_and(|word| word == EPHEMERAL)),
         _ => match program() {
             Ok(path) => upkeep_cli::run(
                 arguments,
@@ -59,28 +59,35 @@ fn find_home() -> Result<Home, ExitCode> {
     Home::find(&|name| std::env::var_os(name), home::uid()).map_err(|error| fail_with(&error))
 }
 
-fn daemon() -> ExitCode {
+/// The state of a run in the foreground does not outlive it.
+const EPHEMERAL: &str = "--ephemeral";
+
+fn daemon(ephemeral: bool) -> ExitCode {
     let home = match find_home() {
         Ok(home) => home,
         Err(code) => return code,
     };
-    match upkeep_daemon::run(upkeep_daemon::DaemonSettings {
-        home,
-        version: VERSION.to_owned(),
-    }) {
+    let store = if ephemeral {
+        home.ephemeral_store()
+    } else {
+        home.store()
+    };
+    let version = VERSION.to_owned();
+    match upkeep_daemon::run(upkeep_daemon::DaemonSettings { home, store, version }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail_with(&error),
     }
 }
 
-/// `upkeep keeper [--detach | --resume FD | --can-resume VERSION]`: not for people, who get it from any other verb.
+/// `upkeep keeper [--detach | --ephemeral | --resume FD | --can-resume VERSION]`: not for people, who get it from any other verb.
 fn keeper(arguments: &[OsString]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
     match words.as_slice() {
-        [] => serve(),
+        [] => serve(false),
+        [EPHEMERAL] => serve(true),
         ["--detach"] => match upkeep_keeper::detach(None) {
             Ok(upkeep_keeper::Side::Caller) => ExitCode::SUCCESS,
-            Ok(upkeep_keeper::Side::Detached) => serve(),
+            Ok(upkeep_keeper::Side::Detached) => serve(false),
             Err(error) => fail_with(&error),
         },
         ["--resume", state] => match state.parse() {
@@ -95,7 +102,7 @@ fn keeper(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn serve() -> ExitCode {
+fn serve(ephemeral: bool) -> ExitCode {
     let home = match find_home() {
         Ok(home) => home,
         Err(code) => return code,
@@ -112,7 +119,10 @@ fn serve() -> ExitCode {
         run_dir: home.run,
         daemon: upkeep_keeper::DaemonCommand {
             program: program.clone(),
-            argv: argv("daemon"),
+            argv: argv("daemon")
+                .into_iter()
+                .chain(ephemeral.then(|| EPHEMERAL.into()))
+                .collect(),
             env: std::env::vars_os().collect(),
         },
         own_argv: argv("keeper"),

@@ -2,10 +2,13 @@
 //!
 //! We start a keeper of our own, apply the file through `/v1` like any client, print what the apps say, and end when
 //! they have ended. As PID 1 we reap whatever is left to us. SIGTERM, SIGINT and SIGQUIT stop the apps in order;
-//! SIGHUP, SIGUSR1 and SIGUSR2 are passed on to the main process of each instance. Unless `UPKEEP_HOME` is given,
-//! state lives in a directory of its own that is removed at the end: nothing of an earlier run comes back.
+//! SIGHUP, SIGUSR1 and SIGUSR2 are passed on to the main process of each instance. What is wanted is kept in a store of
+//! its own for this run: nothing of an earlier run comes back, and apps that `start` put into the same home stay as
+//! they are. Unless `UPKEEP_HOME` is given, everything lives in a directory that is removed at the end.
 
 use std::{
+    collections::BTreeSet,
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
@@ -15,13 +18,13 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use upkeep_api::{
-    body::{ActionOptions, ActionResult, AppList, Apply, LogLine, LogQuery},
-    client::{Client, with_query},
+    body::{ActionOptions, ActionResult, AppList, Apply, LogQuery},
+    client::{Client, ClientError},
 };
 use upkeep_host::home::Home;
 use upkeep_model::state::Actual;
 
-use super::start;
+use super::{follow::Follower, machine::keeper_of, start};
 use crate::{
     args,
     connect::{connect, wait_for},
@@ -50,7 +53,7 @@ impl Drop for Scratch {
 
 /// Runs the file.
 pub(crate) async fn run(run: &args::Run, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
-    let apps = start::load(&run.file, run.env.as_deref(), &run.only, output)?;
+    let apps = start::load(&run.file, run.env.as_deref(), &run.only, BTreeSet::new(), output)?;
     let mut settings = settings.clone();
     let mut scratch = None;
     if std::env::var_os("UPKEEP_HOME").is_none() {
@@ -67,9 +70,13 @@ pub(crate) async fn run(run: &args::Run, settings: &Settings, output: Output) ->
         .hint("`run` brings its own; give it another `UPKEEP_HOME`, or use `upkeep start`")
         .into());
     }
+    // Nothing of an earlier run comes back, and nothing of the apps that `start` put into this home is touched.
+    remove_state(&settings.home)?;
     let keeper = Command::new(&settings.program.path)
-        .arg("keeper")
+        .args(["keeper", "--ephemeral"])
         .env("UPKEEP_HOME", &settings.home.root)
+        // Signals of the terminal are ours to pass on, in order.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -89,8 +96,19 @@ pub(crate) async fn run(run: &args::Run, settings: &Settings, output: Output) ->
         let _ = kill_process(keeper, Signal::TERM);
     }
     reap_until_gone(keeper).await;
+    remove_state(&settings.home)?;
     drop(scratch);
     outcome
+}
+
+fn remove_state(home: &Home) -> anyhow::Result<()> {
+    let path = home.ephemeral_store();
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn reap_until_gone(keeper: Pid) {
@@ -138,33 +156,28 @@ async fn follow(
         },
     };
     let _: ActionResult = client.call("POST", "/v1/apps", Some(&apply)).await?;
-    let mut reader = Client::connect(&settings.home.socket()).await?;
     let query = LogQuery {
         follow: true,
         // In a home that is used again there are lines of earlier runs.
         since: Some(began.as_secs_f64()),
         ..LogQuery::default()
     };
-    let mut lines = reader.lines(&with_query("/v1/logs", &query), true).await?;
+    let mut lines = Follower::open(settings, query).await?;
     let mut printer = Printer::new(output, raw);
     let mut step = tokio::time::interval(STEP);
     let mut ended_at = None;
     let mut stopping = false;
     loop {
         tokio::select! {
-            // Cancel-safe enough: a line that is half read stays in the reader's buffer.
-            line = lines.next::<LogLine>() => match line? {
-                Some(line) => if let Some(text) = printer.line(&line) {
-                    output.text(&text)?;
-                    if ended_at.is_some() {
-                        ended_at = Some(tokio::time::Instant::now());
-                    }
-                },
-                None => return Err(Advised::new(Exit::Failed, "the daemon has ended").into()),
+            line = lines.next() => if let Some(text) = printer.line(&line?) {
+                output.text(&text)?;
+                if ended_at.is_some() {
+                    ended_at = Some(tokio::time::Instant::now());
+                }
             },
             // The rest are cancel-safe: a signal or a tick that was not taken comes again.
             _ = step.tick() => {
-                let list: AppList = client.get("/v1/apps").await?;
+                let list = list(settings, &mut client).await?;
                 if list.apps.iter().all(|app| app.instances.iter().all(|instance| has_ended(instance.actual))) {
                     let since = *ended_at.get_or_insert_with(tokio::time::Instant::now);
                     if since.elapsed() >= LAST_LINES {
@@ -175,11 +188,24 @@ async fn follow(
             _ = terminate.recv() => stopping = stop(settings, stopping, output)?,
             _ = interrupt.recv() => stopping = stop(settings, stopping, output)?,
             _ = quit.recv() => stopping = stop(settings, stopping, output)?,
-            _ = hangup.recv() => pass_on(&mut client, Signal::HUP).await?,
-            _ = user1.recv() => pass_on(&mut client, Signal::USR1).await?,
-            _ = user2.recv() => pass_on(&mut client, Signal::USR2).await?,
+            _ = hangup.recv() => pass_on(settings, &mut client, Signal::HUP).await?,
+            _ = user1.recv() => pass_on(settings, &mut client, Signal::USR1).await?,
+            _ = user2.recv() => pass_on(settings, &mut client, Signal::USR2).await?,
             _ = child.recv() => reap_others(),
         }
+    }
+}
+
+/// The apps, by a new connection if the daemon was replaced.
+async fn list(settings: &Settings, client: &mut Client) -> anyhow::Result<AppList> {
+    match client.get("/v1/apps").await {
+        Err(ClientError::Broken { .. } | ClientError::Unreachable { .. })
+            if keeper_of(settings).is_some() =>
+        {
+            *client = wait_for(settings, KEEPER).await?;
+            Ok(client.get("/v1/apps").await?)
+        }
+        outcome => Ok(outcome?),
     }
 }
 
@@ -222,8 +248,8 @@ fn stop(settings: &Settings, stopping: bool, output: Output) -> anyhow::Result<b
     Ok(true)
 }
 
-async fn pass_on(client: &mut Client, signal: Signal) -> anyhow::Result<()> {
-    let list: AppList = client.get("/v1/apps").await?;
+async fn pass_on(settings: &Settings, client: &mut Client, signal: Signal) -> anyhow::Result<()> {
+    let list = list(settings, client).await?;
     for instance in list.apps.iter().flat_map(|app| &app.instances) {
         if let Some(pid) = instance
             .pid

@@ -208,11 +208,7 @@ pub(crate) async fn why(word: &str, settings: &Settings, output: Output) -> anyh
     let mut text = String::new();
     for instance in &app.instances {
         let state = table::state(&app, instance, output);
-        let _ = writeln!(
-            text,
-            "{}:{} is {state}: {}",
-            app.name, instance.index, instance.why
-        );
+        let _ = writeln!(text, "{}:{}  {state}: {}", app.name, instance.index, instance.why);
         if let Some(next) = instance.next_start_in_ms {
             let _ = writeln!(text, "  next start in {}", time::span(next));
         }

@@ -21,6 +21,8 @@ use crate::{
 
 /// How long keeper and daemon may take to be gone.
 const END: Duration = Duration::from_secs(10);
+/// How long a daemon may take to come back: its longest back-off, and then some.
+const DAEMON: Duration = Duration::from_secs(12);
 /// How long an upgrade may take, a return to the old program included.
 const UPGRADE: Duration = Duration::from_secs(30);
 
@@ -53,6 +55,10 @@ pub(crate) async fn ping(settings: &Settings, output: Output) -> anyhow::Result<
 pub(crate) async fn end(verb: &str, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
     let mut client = match connect(settings).await {
         Ok(client) => client,
+        // Its keeper lives, so the daemon is being started again.
+        Err(ClientError::Unreachable { .. }) if keeper_of(settings).is_some() => {
+            progress::during("waiting for the daemon", wait_for(settings, DAEMON)).await?
+        }
         Err(ClientError::Unreachable { .. }) => {
             output.say("no daemon runs");
             if output.json {
@@ -85,15 +91,28 @@ pub(crate) async fn end(verb: &str, settings: &Settings, output: Output) -> anyh
     if output.json {
         output.document(&result)?;
     } else {
-        let count = result.changes.len();
-        let done = if verb == "kill" {
-            "stopped and forgotten"
-        } else {
-            "stopped; they come back on the next start"
+        let apps = match result.changes.len() {
+            1 => "1 app".to_owned(),
+            count => format!("{count} apps"),
         };
-        output.say(&format!("{count} apps {done}"));
+        let done = match (verb, settings.dry_run) {
+            ("kill", false) => "stopped and forgotten",
+            ("kill", true) => "would be stopped and forgotten",
+            (_, false) => "stopped; what was wanted comes back on the next start",
+            (_, true) => "would be stopped",
+        };
+        output.say(&format!("{apps} {done}"));
     }
     Ok(Exit::Done)
+}
+
+/// The keeper that holds this home, if one does.
+pub(super) fn keeper_of(settings: &Settings) -> Option<u32> {
+    let text = std::fs::read_to_string(settings.home.run.join("keeper.pid")).ok()?;
+    let pid = text.trim().parse().ok()?;
+    let processes = upkeep_host::facts::processes();
+    let keeper = processes.iter().find(|process| process.pid == pid)?;
+    keeper.command.contains(" keeper").then_some(pid)
 }
 
 /// Whether that process is there and no zombie.

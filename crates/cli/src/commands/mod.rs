@@ -1,6 +1,7 @@
 //! One module for each family of verbs.
 
 mod act;
+mod follow;
 mod foreground;
 mod look;
 mod machine;

@@ -4,9 +4,10 @@ use std::io::Write;
 
 use upkeep_api::{
     body::{Event, EventList, EventQuery, LogLine, LogQuery, Stream},
-    client::{ClientError, Lines, with_query},
+    client::with_query,
 };
 
+use super::follow::Follower;
 use crate::{
     args::{Events, Logs},
     connect::connect_or_start,
@@ -42,48 +43,30 @@ pub(crate) async fn logs(logs: &Logs, settings: &Settings, output: Output) -> an
         grep: logs.grep.clone(),
         follow: logs.follow,
     };
-    let mut client = connect_or_start(settings).await?;
-    let lines = client.lines(&with_query("/v1/logs", &query), logs.follow).await?;
-    print(lines, Printer::new(output, logs.raw), logs.follow).await
-}
-
-/// Prints lines until they end or somebody interrupts.
-pub(crate) async fn print(mut lines: Lines, mut printer: Printer, follow: bool) -> anyhow::Result<Exit> {
+    let mut printer = Printer::new(output, logs.raw);
     let mut out = std::io::BufWriter::with_capacity(64 << 10, std::io::stdout());
-    loop {
-        let next = tokio::select! {
-            // Cancel-safe: after an interrupt nothing is read any more.
-            next = lines.next::<LogLine>() => next,
-            _ = tokio::signal::ctrl_c() => {
+    if logs.follow {
+        let mut follower = Follower::open(settings, query).await?;
+        loop {
+            let line = tokio::select! {
+                line = follower.next() => line?,
+                // Cancel-safe: nothing is read any more after it.
+                _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+            };
+            if let Some(line) = printer.line(&line) {
+                writeln!(out, "{line}")?;
                 out.flush()?;
-                return Ok(Exit::Interrupted);
             }
-        };
-        match next {
-            Ok(Some(line)) => {
-                if let Some(line) = printer.line(&line) {
-                    out.write_all(line.as_bytes())?;
-                    out.write_all(b"\n")?;
-                }
-                if follow {
-                    out.flush()?;
-                }
-            }
-            Ok(None) => break,
-            Err(error) => {
-                out.flush()?;
-                return Err(error.into());
-            }
+        }
+    }
+    let mut client = connect_or_start(settings).await?;
+    let mut lines = client.lines(&with_query("/v1/logs", &query), false).await?;
+    while let Some(line) = lines.next::<LogLine>().await? {
+        if let Some(line) = printer.line(&line) {
+            writeln!(out, "{line}")?;
         }
     }
     out.flush()?;
-    if follow {
-        return Err(ClientError::Broken {
-            call: "GET /v1/logs".to_owned(),
-            why: "the daemon ended or was replaced".to_owned(),
-        }
-        .into());
-    }
     Ok(Exit::Done)
 }
 

@@ -54,9 +54,17 @@ pub(crate) async fn start(
         start.what = std::mem::take(&mut start.arguments);
     }
     if !is_command && start.what.iter().all(|word| is_app_file(word)) {
+        // A file that cannot be read starts no daemon; what it depends on may be known to one that runs.
+        let known = known_apps(settings).await;
         let mut apps = Vec::new();
         for word in &start.what {
-            apps.extend(load(Path::new(word), start.env.as_deref(), &start.only, output)?);
+            apps.extend(load(
+                Path::new(word),
+                start.env.as_deref(),
+                &start.only,
+                known.clone(),
+                output,
+            )?);
         }
         let mut client = connect_or_start(settings).await?;
         return apply(&mut client, apps, restart, settings, output).await;
@@ -79,6 +87,18 @@ pub(crate) async fn start(
         }
     }
     apply(&mut client, resolved.apps, false, settings, output).await
+}
+
+/// The apps that a running daemon has; none if none runs.
+async fn known_apps(settings: &Settings) -> BTreeSet<AppName> {
+    let list = match crate::connect::connect(settings).await {
+        Ok(mut client) => client.get::<AppList>("/v1/apps").await.ok(),
+        Err(_) => None,
+    };
+    list.into_iter()
+        .flat_map(|list| list.apps)
+        .map(|app| app.name)
+        .collect()
 }
 
 /// Whether a word names a file of apps, by its name; whether it is there is for the reader to say.
@@ -196,9 +216,10 @@ pub(crate) fn load(
     path: &Path,
     env_name: Option<&str>,
     only: &[String],
+    known: BTreeSet<AppName>,
     output: Output,
 ) -> anyhow::Result<Vec<AppSpec>> {
-    let mut resolved = read(path, env_name, BTreeSet::new())?;
+    let mut resolved = read(path, env_name, known)?;
     warn(&resolved.warnings, output);
     if !only.is_empty() {
         for name in only {

@@ -207,10 +207,13 @@ impl LogFile {
     pub(crate) fn save_accounting(&self) -> io::Result<()> {
         let path = accounting_path(&self.path);
         let temporary = path.with_extension("tmp");
-        fs::write(
-            &temporary,
-            serde_json::to_vec(&self.accounting).map_err(io::Error::other)?,
-        )?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(&serde_json::to_vec(&self.accounting).map_err(io::Error::other)?)?;
         fs::rename(temporary, path)
     }
 

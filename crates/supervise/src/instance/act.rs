@@ -314,7 +314,10 @@ impl Instance {
         let mut note = String::new();
         if ended.leftovers {
             turn.effects.push(Effect::Sweep);
-            note = format!("; {LEFTOVERS}");
+            // After an ordered stop it is no news that children were still at work.
+            if self.desired == Desired::Up && was == Actual::Running {
+                note = format!("; {LEFTOVERS}");
+            }
         }
         match (was, self.desired) {
             (Actual::Killing, Desired::Down) => {

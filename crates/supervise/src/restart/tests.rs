@@ -21,7 +21,7 @@ fn the_reason_says_what_when_and_which_try() {
     let verdict = verdict(&RestartPolicy::default(), 12_000, FIRST, exited(3, 12_000));
     assert_eq!(
         verdict.why,
-        "exit code 3 after 12s; starting again in 100ms (try 2 of 15 within 1m)"
+        "exit code 3 after 12s; starting again in 100ms (try 2 of 15 within 5m)"
     );
 }
 

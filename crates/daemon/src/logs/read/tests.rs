@@ -63,6 +63,41 @@ fn the_last_lines_of_several_logs_come_in_order_of_time_over_rotations() {
     assert_eq!(read(&both, &wanted(Some(0))), [""; 0]);
 }
 
+/// Somebody set the clock back by an hour between two lines.
+#[test]
+fn times_that_go_backwards_hide_no_line_and_keep_their_order() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = source(dir.path(), "a");
+    let hour = 3_600_000;
+    let lines = [
+        (hour + 1000, "one\n"),
+        (hour + 2000, "two\n"),
+        (2500, "three\n"),
+        (0, "---"),
+        (3500, "four\n"),
+        (4500, "five\n"),
+    ];
+    write(&a, &lines);
+    let logs = [a];
+    let all = ["a one", "a two", "a three", "a four", "a five"];
+    assert_eq!(read(&logs, &Wanted::default()), all);
+    for count in 0..=all.len() {
+        let wanted = Wanted {
+            lines: Some(count),
+            ..Wanted::default()
+        };
+        assert_eq!(read(&logs, &wanted), all[all.len() - count..]);
+    }
+    // Since a time that came before the clock was set back, or comes only after it, there are those that say so; none
+    // that is newer is hidden.
+    let since = |ms| Wanted {
+        since_ms: Some(ms),
+        ..Wanted::default()
+    };
+    assert!(read(&logs, &since(3000)).ends_with(&["a four".to_owned(), "a five".to_owned()]));
+    assert!(read(&logs, &since(4000)).ends_with(&["a five".to_owned()]));
+}
+
 #[test]
 fn since_and_grep_narrow_both_ways_of_reading() {
     let dir = tempfile::tempdir().expect("a directory");
