@@ -147,7 +147,7 @@ pub(crate) fn start(shared: Shared) -> Result<Http, String> {
         upkeep_sys::listener::unix(&shared.home.socket(), 0o600).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(64)
+        .max_blocking_threads(stream::READERS + 8)
         .thread_stack_size(512 << 10)
         .build()
         .map_err(|error| error.to_string())?;

@@ -379,7 +379,7 @@ async fn logs(State(shared): Api, _: Authorized, RawQuery(raw): RawQuery) -> Ans
         follow: query.follow,
     };
     list_logs(&shared, &selectors, query.stream)?;
-    Ok(stream::logs(shared, selectors, query.stream, wanted))
+    stream::logs(shared, selectors, query.stream, wanted)
 }
 
 /// The logs that selectors mean.

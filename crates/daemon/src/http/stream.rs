@@ -1,6 +1,12 @@
 //! Streaming answers: log lines and events, as JSON lines or as server-sent events.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -9,7 +15,10 @@ use axum::{
 };
 use futures_util::stream;
 use tokio::sync::{broadcast, mpsc};
-use upkeep_api::body::{Event, EventQuery, LogLine, Stream, UnixTime};
+use upkeep_api::{
+    body::{Event, EventQuery, LogLine, Stream, UnixTime},
+    error::Code,
+};
 
 use super::{Shared, error::ApiError, routes::list_logs};
 use crate::{
@@ -19,6 +28,10 @@ use crate::{
 
 /// How many chunks may wait for a slow client.
 const CHUNKS: usize = 16;
+/// How many may read logs at once, each on a thread.
+pub(super) const READERS: usize = 192;
+/// How many of them may follow: the rest is for those who read and go.
+const FOLLOWERS: usize = 128;
 /// Lines are gathered into chunks of about this size.
 const CHUNK: usize = 32 << 10;
 
@@ -55,16 +68,52 @@ fn append(buffer: &mut Vec<u8>, sse: bool, id: u64, item: &impl serde::Serialize
     buffer.extend_from_slice(if sse { b"\n\n" } else { b"\n" });
 }
 
+/// A thread that reads logs for somebody.
+struct Reader(&'static AtomicUsize);
+
+impl Reader {
+    /// Readers at work; followers, who stay, among them.
+    const fn counters() -> &'static [AtomicUsize; 2] {
+        static AT_WORK: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+        &AT_WORK
+    }
+
+    /// Refuses one more than there may be: without a thread it would wait in silence until another reader ends.
+    fn begin(follow: bool) -> Result<Self, Refusal> {
+        let counter = &Self::counters()[usize::from(follow)];
+        let most = if follow { FOLLOWERS } else { READERS - FOLLOWERS };
+        let taken = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            (count < most).then_some(count + 1)
+        });
+        match taken {
+            Ok(_) => Ok(Self(counter)),
+            Err(_) => Err(Refusal::new(
+                Code::Unavailable,
+                format!("refused: {most} others read logs already, or do not read what they asked for"),
+            )
+            .hint("end some `upkeep logs`, and try again")),
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Log lines. Reads on a blocking thread; a client that is slow makes the reader wait, a client that is gone ends it.
 pub(super) fn logs(
     shared: Arc<Shared>,
     selectors: Vec<String>,
     only: Option<Stream>,
     wanted: Wanted,
-) -> Response {
+) -> Result<Response, ApiError> {
+    let reader = Reader::begin(wanted.follow)?;
     let (sender, receiver) = mpsc::channel(CHUNKS);
     let sse = wanted.follow;
     tokio::task::spawn_blocking(move || {
+        let _reader = reader;
         let mut buffer = Vec::new();
         let list = || list_logs(&shared, &selectors, only).unwrap_or_default();
         let mut sink = |line: LogLine| {
@@ -91,7 +140,7 @@ pub(super) fn logs(
             let _ = sender.blocking_send(buffer.into());
         }
     });
-    answer(if sse { SSE } else { JSON_LINES }, receiver)
+    Ok(answer(if sse { SSE } else { JSON_LINES }, receiver))
 }
 
 /// Whether an event is of an app or instance (`None`: of anything).

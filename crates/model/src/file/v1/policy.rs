@@ -25,7 +25,7 @@ pub struct RestartSpec {
     pub delay: Option<Span>,
     /// A pause that grows: `none`, a duration for one that does not, or a map. Default: from 100ms to 15s, doubling.
     pub backoff: Option<BackoffSpec>,
-    /// When trying again is given up: `never`, or `{starts, within}`. Default: 15 starts within 1m; `never` if
+    /// When trying again is given up: `never`, or `{starts, within}`. Default: 15 starts within 5m; `never` if
     /// `max_restarts` is given.
     pub give_up_after: Option<GiveUpSpec>,
     /// Uptime after which it counts as stable. Default: 1s.
