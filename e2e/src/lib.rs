@@ -3,6 +3,8 @@
 //! [`app`] and [`apply`] say what is to run, [`exits`] what is known of what ran, [`kill_daemon`] takes the daemon
 //! away, [`Http`] talks to the socket as no client of ours would.
 
+#![forbid(unsafe_code)]
+
 use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 use upkeep_testkit::{Home, Output, Signal, alive, kill, process, wait_until};
 
 /// Longer than anything takes on a busy machine.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_mins(1);
 
 /// Chance with a seed: `UPKEEP_TEST_SEED`, else the time. It is printed, so that a failure can be had again.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl Dice {
             Ok(text) => text.parse().expect("`UPKEEP_TEST_SEED` is a number"),
             Err(_) => std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
-                .map_or(1, |since| since.as_nanos() as u64),
+                .map_or(1, |since| since.as_secs() << 30 | u64::from(since.subsec_nanos())),
         };
         #[expect(clippy::print_stderr, reason = "shown with a failure, to have it again")]
         {
@@ -52,7 +54,7 @@ impl Dice {
 
     /// A span below `limit`.
     pub fn span(&mut self, limit: Duration) -> Duration {
-        Duration::from_micros(self.below(limit.as_micros() as u64))
+        Duration::from_micros(self.below(u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)))
     }
 }
 

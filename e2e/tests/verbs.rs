@@ -1,6 +1,6 @@
 //! Every verb: what it does, what it says, where, and how it ends.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 use upkeep_e2e::{
@@ -1034,7 +1034,7 @@ fn run_without_a_home_leaves_none() {
     write_apps(&home, "upkeep.json", &[job]);
     let mut run = home.command(["run", "upkeep.json", "--raw"]);
     run.env_remove("UPKEEP_HOME").env("TMPDIR", home.work());
-    let output = home.finish(run, Duration::from_secs(60));
+    let output = home.finish(run, LONG);
     ended(&output, 0);
     let left: Vec<_> = fs::read_dir(home.work())
         .expect("a directory")
