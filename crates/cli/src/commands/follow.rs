@@ -4,7 +4,10 @@
 //! lines of one source come in order, and their times are those of the log's index, which do not change. So each line
 //! is given out once.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use upkeep_api::{
     body::{LogLine, LogQuery, Stream, UnixTime},
@@ -13,13 +16,15 @@ use upkeep_api::{
 
 use super::machine::keeper_of;
 use crate::{
-    connect::{connect_or_start, wait_for},
+    connect::{connect, connect_or_start},
     exit::{Advised, Exit},
     settings::Settings,
 };
 
 /// How long a daemon may take to come back: its longest back-off, and then some.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// Between two tries to reach it.
+const STEP: Duration = Duration::from_millis(30);
 /// How far back a new connection asks: further than lines of two sources can be given out in the wrong order.
 const OVERLAP: f64 = 5.0;
 
@@ -41,10 +46,13 @@ impl<'a> Follower<'a> {
         let lines = client.lines(&with_query("/v1/logs", &query), true).await?;
         Ok(Self {
             settings,
-            query,
             client,
             lines,
-            seen: Seen::default(),
+            seen: Seen {
+                from_the_midst: query.lines.is_some(),
+                ..Seen::default()
+            },
+            query,
         })
     }
 
@@ -64,39 +72,66 @@ impl<'a> Follower<'a> {
     }
 
     async fn resume(&mut self) -> anyhow::Result<()> {
-        if keeper_of(self.settings).is_none() {
-            return Err(Advised::new(Exit::Unreachable, "the daemon has ended").into());
-        }
-        self.client = wait_for(self.settings, PATIENCE).await?;
         self.seen.begin_again();
-        let query = LogQuery {
-            lines: None,
-            since: self
-                .seen
-                .latest
-                .map(|latest| latest - OVERLAP)
-                .or(self.query.since),
-            ..self.query.clone()
-        };
-        let query = if query.since.is_none() {
-            self.query.clone()
-        } else {
-            query
-        };
-        self.lines = self.client.lines(&with_query("/v1/logs", &query), true).await?;
-        Ok(())
+        let since = self
+            .seen
+            .latest
+            .map(|latest| latest - OVERLAP)
+            .or(self.query.since);
+        let mut query = self.query.clone();
+        if since.is_some() {
+            query.lines = None;
+            query.since = since;
+        }
+        let path = with_query("/v1/logs", &query);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if keeper_of(self.settings).is_none() {
+                return Err(Advised::new(Exit::Unreachable, "the daemon has ended").into());
+            }
+            let again = async {
+                let mut client = connect(self.settings).await?;
+                let lines = client.lines(&path, true).await?;
+                Ok::<_, ClientError>((client, lines))
+            };
+            match again.await {
+                Ok((client, lines)) => {
+                    (self.client, self.lines) = (client, lines);
+                    return Ok(());
+                }
+                // There is none yet, or the last breath of the old one was taken for the first of the new one.
+                Err(ClientError::Broken { .. } | ClientError::Unreachable { .. })
+                    if Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(STEP).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 
 type Source = (String, Option<u32>, Stream);
 
+/// The last lines of a source.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    /// Their time.
+    at: UnixTime,
+    /// How many had it.
+    count: u32,
+    /// Whether these were all: a reading of the newest lines begins in the midst of those of one time.
+    all: bool,
+}
+
 /// What was given out already.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Time of the last line of each source, and how many lines had that time.
-    last: HashMap<Source, (UnixTime, u32)>,
+    /// Whether the first lines of a source need not be the first of their time.
+    from_the_midst: bool,
+    last: HashMap<Source, Last>,
     /// The same as it was when the connection broke: what is to be left out.
-    skip: HashMap<Source, (UnixTime, u32)>,
+    skip: HashMap<Source, Last>,
     /// Time of the newest line of all.
     latest: Option<UnixTime>,
 }
@@ -113,18 +148,29 @@ impl Seen {
         }
         let source = (line.app.to_string(), line.index, line.stream);
         match self.skip.get_mut(&source) {
-            Some((at, _)) if line.at < *at => return false,
-            Some((at, left)) if same(line.at, *at) && *left > 0 => {
-                *left -= 1;
+            Some(skip) if line.at < skip.at => return false,
+            // Which of them were given out cannot be told: rather a line too few than all of them again.
+            Some(skip) if same(line.at, skip.at) && !skip.all => return false,
+            Some(skip) if same(line.at, skip.at) && skip.count > 0 => {
+                skip.count -= 1;
                 return false;
             }
             _ => {}
         }
-        let last = self.last.entry(source).or_insert((line.at, 0));
-        if same(last.0, line.at) {
-            last.1 += 1;
+        let first = Last {
+            at: line.at,
+            count: 0,
+            all: !self.from_the_midst,
+        };
+        let last = self.last.entry(source).or_insert(first);
+        if same(last.at, line.at) {
+            last.count += 1;
         } else {
-            *last = (line.at, 1);
+            *last = Last {
+                at: line.at,
+                count: 1,
+                all: true,
+            };
         }
         self.latest = Some(self.latest.map_or(line.at, |latest| latest.max(line.at)));
         true
@@ -173,5 +219,17 @@ mod tests {
             .map(|(_, _, text)| *text)
             .collect();
         assert_eq!(new, ["4", "y", "z"]);
+    }
+
+    #[test]
+    fn what_came_before_the_newest_lines_does_not_come_after_them() {
+        let mut seen = Seen {
+            from_the_midst: true,
+            ..Seen::default()
+        };
+        assert!(seen.is_new(&line("a", 1.0, "299")) && seen.is_new(&line("a", 1.0, "300")));
+        seen.begin_again();
+        assert!(!(1..=300).any(|number| seen.is_new(&line("a", 1.0, &number.to_string()))));
+        assert!(seen.is_new(&line("a", 2.0, "301")));
     }
 }

@@ -22,6 +22,8 @@ const WATCH_STEP: std::time::Duration = std::time::Duration::from_secs(1);
 /// The list.
 pub(crate) async fn ls(ls: &Ls, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
     let mut client = connect_or_start(settings).await?;
+    // One for the whole loop: an interrupt between two rounds would go to nobody.
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         let list: AppList = client.get("/v1/apps").await?;
         if ls.watch && !output.json {
@@ -46,7 +48,7 @@ pub(crate) async fn ls(ls: &Ls, settings: &Settings, output: Output) -> anyhow::
         }
         tokio::select! {
             () = tokio::time::sleep(WATCH_STEP) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+            _ = &mut interrupt => return Ok(Exit::Interrupted),
         }
     }
 }

@@ -47,11 +47,13 @@ pub(crate) async fn logs(logs: &Logs, settings: &Settings, output: Output) -> an
     let mut out = std::io::BufWriter::with_capacity(64 << 10, std::io::stdout());
     if logs.follow {
         let mut follower = Follower::open(settings, query).await?;
+        // One for the whole loop: an interrupt between two rounds would go to nobody.
+        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         loop {
             let line = tokio::select! {
                 line = follower.next() => line?,
                 // Cancel-safe: nothing is read any more after it.
-                _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+                _ = &mut interrupt => return Ok(Exit::Interrupted),
             };
             if let Some(line) = printer.line(&line) {
                 writeln!(out, "{line}")?;
@@ -98,11 +100,12 @@ pub(crate) async fn events(events: &Events, settings: &Settings, output: Output)
     let clock = time::Clock::local();
     if events.follow {
         let mut lines = client.lines(&path, true).await?;
+        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         loop {
             let next = tokio::select! {
                 // Cancel-safe: after an interrupt nothing is read any more.
                 next = lines.next::<Event>() => next?,
-                _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+                _ = &mut interrupt => return Ok(Exit::Interrupted),
             };
             let Some(event) = next else { return Ok(Exit::Done) };
             let line = if output.json {
