@@ -264,11 +264,24 @@ fn following_crosses_rotation_and_sees_every_line_once() {
 }
 
 #[test]
-fn a_follower_sees_apps_that_come_later_and_ends_with_the_daemon() {
+fn a_follower_sees_apps_that_come_later_and_outlives_the_daemon() {
     let home = Home::new();
-    apply(&home, &[app(&home, "first", &["print", "I am first", "wait"])]);
-    let mut follow = home.follow(["logs", "-f"]);
+    let burst = ["write-lines", "300", "--prefix", "burst", "wait"];
+    apply(
+        &home,
+        &[
+            app(&home, "first", &["print", "I am first", "wait"]),
+            app(&home, "burst", &burst),
+        ],
+    );
+    whole(&home, "burst", 300);
+    let mut follow = home.follow(["logs", "-f", "--raw", "-n", "400"]);
     follow.line_with("I am first", LONG);
+    let few = home.follow(["logs", "burst", "-f", "--raw", "-n", "3"]);
+    for number in 298..=300 {
+        let line = few.next_line(LONG).expect("a line");
+        assert!(line.contains(&format!("burst 0000{number}")), "{line}");
+    }
     home.ok([
         "start",
         "-n",
@@ -281,12 +294,68 @@ fn a_follower_sees_apps_that_come_later_and_ends_with_the_daemon() {
     ]);
     follow.line_with("I am second", LONG);
     kill_daemon(home.keeper_pid());
-    assert_eq!(follow.wait(LONG), 1, "a stream that breaks off is no success");
-    says(&follow.errors().join("\n"), &["broke off", "try again"]);
-    let mut follow = home.follow(["logs", "-f"]);
-    follow.line_with("I am second", LONG);
+    home.ok([
+        "start",
+        "-n",
+        "third",
+        "--",
+        home.child(),
+        "print",
+        "I am third",
+        "wait",
+    ]);
+    follow.line_with("I am third", LONG);
+    // What was said before is not said again.
+    home.ok(["restart", "burst"]);
+    assert!(
+        few.next_line(LONG)
+            .is_some_and(|line| line.contains("burst 0000001"))
+    );
     kill(follow.pid(), Signal::INT).expect("it runs");
     assert_eq!(follow.wait(LONG), 130);
+    let mut follow = home.follow(["logs", "third", "-f"]);
+    follow.line_with("third", LONG);
+    home.ok(["shutdown"]);
+    assert_eq!(follow.wait(LONG), 8, "{:?}", follow.errors());
+    says(&follow.errors().join("\n"), &["the daemon has ended"]);
+}
+
+#[test]
+fn following_crosses_kills_of_the_daemon_and_sees_every_line_once() {
+    let home = Home::new();
+    let script = [
+        "write-lines",
+        "15000",
+        "--rate",
+        "5000/s",
+        "--prefix",
+        "run",
+        "wait",
+    ];
+    apply(
+        &home,
+        &[with(
+            app(&home, "run", &script),
+            json!({"logs": {"max_size": "300K", "keep": 1000}}),
+        )],
+    );
+    let keeper = home.keeper_pid();
+    let follow = home.follow(["logs", "run", "-f", "--raw", "-n", "1000000"]);
+    let mut text = Vec::new();
+    let mut count = 0;
+    while let Some(line) = follow.next_line(LONG) {
+        text.extend_from_slice(line.as_bytes());
+        text.push(b'\n');
+        count += 1;
+        if count % 3000 == 0 && count < 12_000 {
+            kill_daemon(keeper);
+        }
+        if line.starts_with("run 0015000 ") {
+            break;
+        }
+    }
+    let report = Numbered::read(&text, "run");
+    assert!(report.is_exactly(15_000), "{report:?}; {:?}", follow.errors());
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn shutdown_brings_back_and_kill_forgets() {
     ended(&shut, 0);
     says(
         &shut.stderr,
-        &["2 apps stopped; they come back on the next start"],
+        &["2 apps stopped; what was wanted comes back on the next start"],
     );
     assert_eq!(home.processes(), [0; 0]);
     ended(&home.cmd(["ping"]), 8);
@@ -532,7 +532,7 @@ fn a_dependency_that_fails_is_said() {
         }
     });
     assert_eq!(tagged(&home, "web"), [0; 0]);
-    says(&home.ok(["why", "web"]), &["web:0 is waiting", "job"]);
+    says(&home.ok(["why", "web"]), &["web:0  waiting", "job"]);
 }
 
 #[test]
@@ -594,7 +594,7 @@ fn a_crashing_app_backs_off_gives_up_and_says_why() {
     says(
         &why,
         &[
-            "bad:0 is gave up",
+            "bad:0  gave up: exit code 3",
             "exit code 3",
             "gave up after 4 starts within 1m",
             "no database",
