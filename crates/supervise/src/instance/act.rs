@@ -139,7 +139,10 @@ impl Instance {
 
     pub(super) fn became_stable(&mut self, turn: &mut Turn<'_>) {
         if !turn.policy.has_readiness && !self.ready {
-            let why = format!("{}; it has outlived its first {}", self.cause, turn.policy.restart.min_uptime);
+            let why = format!(
+                "{}; it has outlived its first {}",
+                self.cause, turn.policy.restart.min_uptime
+            );
             self.set_ready(turn, true, why);
         }
     }
