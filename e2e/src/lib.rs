@@ -136,12 +136,13 @@ pub fn wait_reaped(pid: i32) {
     });
 }
 
-/// Waits until a process has ended.
+/// Waits until a process has ended, all its threads too; nobody need reap it.
 #[track_caller]
 pub fn wait_gone(pid: i32) {
     wait_until(&format!("the end of process {pid}"), LONG, || {
-        if alive(pid) {
-            Err(process::command_line(pid))
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        if alive(pid) || threads > 1 {
+            Err(format!("{threads} threads of `{}`", process::command_line(pid)))
         } else {
             Ok(())
         }

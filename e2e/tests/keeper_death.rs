@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use upkeep_e2e::{
-    app, apply, daemon_of, ended, exits, instances, kill_daemon, tagged, wait_gone, wait_reaped,
-    wait_running, with,
+    app, apply, daemon_of, ended, exits, instances, kill_daemon, tagged, wait_gone, wait_running, with,
 };
 use upkeep_testkit::{Home, Signal, alive, kill, stamps, wait_until};
 
@@ -61,6 +60,17 @@ fn all_there(home: &Home) {
     );
 }
 
+/// Kills the keeper and waits until the daemon has noticed: for a moment it still answers.
+#[track_caller]
+fn kill_keeper(home: &Home) -> i32 {
+    let keeper = home.keeper_pid();
+    let daemon = daemon_of(keeper).expect("a daemon");
+    kill(keeper, Signal::KILL).expect("the keeper");
+    wait_gone(keeper);
+    wait_gone(daemon);
+    keeper
+}
+
 fn pids(home: &Home) -> Vec<i32> {
     ["one", "four", "writer"]
         .iter()
@@ -72,11 +82,9 @@ fn pids(home: &Home) -> Vec<i32> {
 fn after_the_death_of_the_keeper_what_remains_is_restarted() {
     let home = Home::new();
     start(&home);
-    let (before, keeper) = (pids(&home), home.keeper_pid());
-    let daemon = daemon_of(keeper).expect("a daemon");
-    kill(keeper, Signal::KILL).expect("the keeper");
+    let before = pids(&home);
     // A daemon without its keeper can do nothing, and says so by ending.
-    wait_gone(daemon);
+    let keeper = kill_keeper(&home);
     assert!(
         tagged(&home, "one").iter().all(|pid| before.contains(pid)),
         "nobody starts anything meanwhile"
@@ -107,6 +115,7 @@ fn after_the_death_of_keeper_and_daemon_at_once() {
             let daemon = daemon_of(keeper).expect("a daemon");
             kill(keeper, Signal::KILL).expect("the keeper");
             let _ = kill(daemon, Signal::KILL); // it may have noticed
+            wait_gone(daemon);
         } else {
             kill_daemon(keeper);
             kill(keeper, Signal::KILL).expect("the keeper");
@@ -156,9 +165,7 @@ fn strays_that_do_not_obey_are_killed_with_their_tree() {
         all if all.len() == 3 => Ok(all),
         other => Err(format!("{other:?}")),
     });
-    let keeper = home.keeper_pid();
-    kill(keeper, Signal::KILL).expect("the keeper");
-    wait_gone(keeper);
+    kill_keeper(&home);
     home.ok(["ls"]);
     for pid in before {
         wait_gone(pid);
@@ -172,9 +179,7 @@ fn a_stop_after_the_death_of_the_keeper_stops_what_remains() {
     let home = Home::new();
     start(&home);
     let before = pids(&home);
-    let keeper = home.keeper_pid();
-    kill(keeper, Signal::KILL).expect("the keeper");
-    wait_gone(keeper);
+    kill_keeper(&home);
     home.ok(["stop", "all"]);
     for pid in before {
         wait_gone(pid);
@@ -240,5 +245,5 @@ fn sigterm_to_the_keeper_stops_in_order_and_all_comes_back() {
     wait_running(&home, "web", 1);
     let up = |name: &str| stamps(&home.work().join(name)).last().expect("a stamp").nanos;
     assert!(up("db.up") < up("web.up"));
-    wait_reaped(db);
+    wait_gone(db);
 }
