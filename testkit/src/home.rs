@@ -252,9 +252,11 @@ impl Home {
         })
     }
 
-    /// Every living process that belongs to this home: started with its `UPKEEP_HOME`, or below such a one.
+    /// Every living process that belongs to this home: started with its `UPKEEP_HOME`, or with its `HOME` (apps are not
+    /// given the first, and outlive a keeper that is killed), or below such a one.
     pub fn processes(&self) -> Vec<i32> {
         let mut found = process::with_environment(&format!("UPKEEP_HOME={}", self.path().display()));
+        found.extend(process::with_environment(&format!("HOME={}", self.work().display())));
         let below = process::descendants(&found);
         found.extend(below);
         found.sort_unstable();
