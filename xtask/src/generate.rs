@@ -47,7 +47,8 @@ pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
 
 /// Every verb with its help, as the binary itself prints it.
 fn cli() -> anyhow::Result<String> {
-    shell::run(shell::cargo().args(["build", "--quiet", "--package", "upkeep"]))?;
+    // The same build as that of the tests: with the features of one package alone, all would be built twice.
+    shell::run(shell::cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
     let mut command = std::process::Command::new(shell::target_dir().join("debug/upkeep"));
     command.arg("help-all").env("NO_COLOR", "1").env("COLUMNS", "100");
     shell::read(&mut command)
