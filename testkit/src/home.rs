@@ -256,7 +256,10 @@ impl Home {
     /// given the first, and outlive a keeper that is killed), or below such a one.
     pub fn processes(&self) -> Vec<i32> {
         let mut found = process::with_environment(&format!("UPKEEP_HOME={}", self.path().display()));
-        found.extend(process::with_environment(&format!("HOME={}", self.work().display())));
+        found.extend(process::with_environment(&format!(
+            "HOME={}",
+            self.work().display()
+        )));
         let below = process::descendants(&found);
         found.extend(below);
         found.sort_unstable();
