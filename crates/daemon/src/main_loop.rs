@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    os::fd::AsFd,
     path::PathBuf,
     rc::Rc,
     sync::{Arc, Mutex},
@@ -139,6 +140,9 @@ pub(crate) fn note(text: &str) {
 
 async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let link = Link::from_env().map_err(DaemonError::Keeper)?;
+    // The keeper ends a daemon that hangs up. We hang up by ending, so that what went wrong can still be said: this
+    // duplicate is for the kernel to close.
+    std::mem::forget(link.as_fd().try_clone_to_owned().map_err(DaemonError::Runtime)?);
     let link = KeeperLink::new(link).map_err(DaemonError::Runtime)?;
     let version = settings.version.clone();
     let (greeting, exits, listing, upgrade_trouble) = greet(&link, version.clone()).await?;
