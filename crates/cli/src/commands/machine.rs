@@ -78,8 +78,7 @@ pub(crate) async fn end(verb: &str, settings: &Settings, output: Output) -> anyh
     drop(client);
     if !settings.dry_run {
         let deadline = Instant::now() + END;
-        let keeper = std::path::PathBuf::from(format!("/proc/{}", view.keeper_pid));
-        while keeper.exists() && connect(settings).await.is_ok() || keeper_lives(view.keeper_pid) {
+        while keeper_lives(view.keeper_pid) {
             if Instant::now() >= deadline {
                 return Err(
                     Advised::new(Exit::Timeout, "the apps have ended, but the keeper has not").into(),

@@ -2,9 +2,10 @@
 //!
 //! Each command goes through the same steps: *plan* (what would change; a `dry_run` ends here), *commit* (records and
 //! event in one transaction; a refusal ends here and nothing has changed), *order* (mail to the actors), *wait* (until
-//! all that was ordered has come to rest, or the client's patience is over). The first three hold the director's lock;
-//! the last does not, except where order matters: stops go wave by wave, dependents first, and restarts of several
-//! apps dependencies first.
+//! all that was ordered has come to rest, or the client's patience is over). Plan and commit hold the director's lock.
+//! Specifications are given to their actors under it too. Orders over a selection are not: they go wave by wave (stops
+//! with dependents first, restarts with dependencies first) and each waits for the one before; an app whose record is
+//! newer by then is left to who changed it. A shutdown holds the lock to its end: nothing may be started meanwhile.
 
 use std::{collections::BTreeMap, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
