@@ -22,12 +22,19 @@ use crate::shell;
 const ARROWS: &[(&str, &[&str])] = &[
     (
         "upkeep",
-        &["upkeep-cli", "upkeep-daemon", "upkeep-keeper", "upkeep-host"],
+        &[
+            "upkeep-cli",
+            "upkeep-pm2-cli",
+            "upkeep-daemon",
+            "upkeep-keeper",
+            "upkeep-host",
+        ],
     ),
     (
         "upkeep-daemon",
         &[
             "upkeep-api",
+            "upkeep-pm2",
             "upkeep-store",
             "upkeep-playbook",
             "upkeep-supervise",
@@ -41,6 +48,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         "upkeep-cli",
         &["upkeep-api", "upkeep-playbook", "upkeep-host", "upkeep-model"],
     ),
+    (
+        "upkeep-pm2-cli",
+        &["upkeep-pm2", "upkeep-host", "upkeep-model", "upkeep-sys"],
+    ),
+    ("upkeep-pm2", &["upkeep-model"]),
     ("upkeep-playbook", &["upkeep-host", "upkeep-model"]),
     ("upkeep-host", &["upkeep-model", "upkeep-sys"]),
     ("upkeep-store", &["upkeep-model"]),

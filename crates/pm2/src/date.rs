@@ -1,0 +1,1 @@
+//! Dates as day.js formats them: `YYYY-MM-DD HH:mm:ss`.

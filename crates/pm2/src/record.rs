@@ -1,0 +1,1 @@
+//! The record of a process, `pm2_env`.
