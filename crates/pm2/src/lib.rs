@@ -23,4 +23,5 @@ pub mod amp;
 pub mod client;
 pub mod date;
 pub mod home;
+pub mod inspect;
 pub mod record;

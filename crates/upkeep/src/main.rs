@@ -12,6 +12,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(personality) = personality(&arguments) {
+        return upkeep_pm2_cli::run(personality, arguments);
+    }
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some("keeper") => keeper(&arguments[2..]),
         Some("daemon") => daemon(arguments.get(2).is_some_and(|word| word == EPHEMERAL)),
@@ -26,6 +29,15 @@ fn main() -> ExitCode {
             Err(error) => fail(&format!("failed to find our own program: {error}")),
         },
     }
+}
+
+/// Under PM2's names it is PM2, except for the roles that such a program starts itself in.
+fn personality(arguments: &[OsString]) -> Option<upkeep_pm2_cli::Personality> {
+    let role = arguments.get(1).and_then(|word| word.to_str());
+    if matches!(role, Some("keeper" | "daemon" | "pm2-serve")) {
+        return None;
+    }
+    upkeep_pm2_cli::Personality::of(arguments.first()?)
 }
 
 /// The path that this program was started from, also if another file has taken its place since.
