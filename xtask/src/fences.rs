@@ -62,7 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upkeep-model", &[]),
     ("upkeep-sys", &[]),
     ("upkeep-testkit", &[]),
-    ("upkeep-e2e", &["upkeep-testkit"]),
+    ("upkeep-e2e", &["upkeep-testkit", "upkeep-pm2"]),
     ("xtask", &["upkeep-model", "upkeep-testkit"]),
 ];
 

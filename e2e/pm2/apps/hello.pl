@@ -1,0 +1,1 @@
+$| = 1; print "perl @ARGV\n"; sleep 1000;

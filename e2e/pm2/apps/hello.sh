@@ -1,0 +1,2 @@
+echo "bash $*"
+exec sleep 1000

@@ -1,0 +1,4 @@
+// One line on each stream, then idles.
+console.log('said on out')
+console.error('said on err')
+setInterval(() => {}, 1000)

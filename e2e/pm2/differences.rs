@@ -1,0 +1,31 @@
+//! Differences that are kept on purpose. A line that only one side has is excused if it matches; whatever matches nothing
+//! is a finding. An entry that no case of a full run needs any more has to go.
+
+/// One kept difference.
+#[derive(Debug)]
+pub(crate) struct Difference {
+    /// Its name in reports.
+    pub(crate) key: &'static str,
+    /// Pattern on the name of the case; empty: all of them.
+    pub(crate) case: &'static str,
+    /// Pattern on the line that only one side has.
+    pub(crate) line: &'static str,
+    /// Why it is kept.
+    #[expect(dead_code, reason = "it is for the reader")]
+    pub(crate) reason: &'static str,
+}
+
+pub(crate) const DIFFERENCES: &[Difference] = &[
+    Difference {
+        key: "upkeep-folder",
+        case: "",
+        line: r"^\.upkeep/",
+        reason: "the engine's own state of a PM2_HOME is in there",
+    },
+    Difference {
+        key: "agent-versions",
+        case: "",
+        line: r"\.axm_options\.(module_version|apm\.version) = ",
+        reason: "versions of PM2's agent and of ours",
+    },
+];
