@@ -28,4 +28,10 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         line: r"\.axm_options\.(module_version|apm\.version) = ",
         reason: "versions of PM2's agent and of ours",
     },
+    Difference {
+        key: "tree-pids",
+        case: "",
+        line: r"\._tree_pids = ",
+        reason: "what PM2 saw of the tree while it stopped an app; nobody reads it",
+    },
 ];

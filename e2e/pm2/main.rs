@@ -41,11 +41,21 @@ use crate::{
 
 /// Each file of cases and its text.
 const SECTIONS: &[(&str, &str)] = &[
+    ("cluster", include_str!("cases/cluster.txt")),
+    ("daemon", include_str!("cases/daemon.txt")),
     ("environment", include_str!("cases/environment.txt")),
     ("files", include_str!("cases/files.txt")),
+    ("home", include_str!("cases/home.txt")),
     ("interpreters", include_str!("cases/interpreters.txt")),
+    ("logs", include_str!("cases/logs.txt")),
+    ("look", include_str!("cases/look.txt")),
+    ("messages", include_str!("cases/messages.txt")),
+    ("restarts", include_str!("cases/restarts.txt")),
+    ("runtime", include_str!("cases/runtime.txt")),
     ("start", include_str!("cases/start.txt")),
+    ("stopping", include_str!("cases/stopping.txt")),
     ("targets", include_str!("cases/targets.txt")),
+    ("watch", include_str!("cases/watch.txt")),
 ];
 
 fn main() -> ExitCode {

@@ -84,6 +84,7 @@ impl Normal {
         match value {
             // Metrics come and change as they like; a case that wants them waits for them.
             Value::Object(_) if key == "axm_monitor" => lines.push(format!("{path} = <metrics>")),
+            Value::Array(_) if key == "_tree_pids" => lines.push(format!("{path} = <pids>")),
             Value::Object(map) if map.is_empty() => lines.push(format!("{path} = {{}}")),
             Value::Object(map) => {
                 for (key, value) in map {

@@ -178,6 +178,7 @@ impl Side {
                 lines
             }
             Action::Record(target) => {
+                self.rest();
                 let records = self.records();
                 self.normal.learn(&records);
                 let mut lines = Vec::new();
@@ -464,10 +465,9 @@ impl Side {
             let records = self.records();
             records.iter().all(|record| {
                 let env = &record["pm2_env"];
-                let agent = env["pmx"] != false
-                    && env["status"] == "online"
-                    && env["exec_interpreter"] == "node"
-                    && env["wait_ready"] != true;
+                let program = fs::read_link(format!("/proc/{}/exe", record["pid"]));
+                let node = program.is_ok_and(|program| program.ends_with("node"));
+                let agent = node && env["pmx"] != false && env["status"] == "online";
                 !agent || (env["axm_options"]["module_name"].is_string() && env["node_version"].is_string())
             })
         };
