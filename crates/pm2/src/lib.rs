@@ -25,3 +25,4 @@ pub mod date;
 pub mod home;
 pub mod inspect;
 pub mod record;
+pub mod schema;
