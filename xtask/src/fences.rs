@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "upkeep-cli",
             "upkeep-pm2-cli",
+            "upkeep-pm2",
             "upkeep-daemon",
             "upkeep-keeper",
             "upkeep-host",
@@ -73,6 +74,7 @@ const TOKIO: &[&str] = &[
     "upkeep-api",
     "upkeep-daemon",
     "upkeep-cli",
+    "upkeep-pm2-cli",
     "upkeep",
 ];
 

@@ -27,7 +27,12 @@ use upkeep_keeper::{
 pub(crate) enum AskError {
     /// It said no.
     #[error("{message}")]
-    Refused { refusal: Refusal, message: String },
+    Refused {
+        refusal: Refusal,
+        /// The kernel's number, where it was the kernel.
+        errno: i32,
+        message: String,
+    },
     /// It is gone, or answered something else than was asked.
     #[error("the keeper gave no answer")]
     NoAnswer,
@@ -41,7 +46,16 @@ impl Answer {
     /// Waits for it.
     pub(crate) async fn wait(self) -> Result<Event, AskError> {
         match self.0.await {
-            Ok(Event::Refused { refusal, message, .. }) => Err(AskError::Refused { refusal, message }),
+            Ok(Event::Refused {
+                refusal,
+                errno,
+                message,
+                ..
+            }) => Err(AskError::Refused {
+                refusal,
+                errno,
+                message,
+            }),
             Ok(event) => Ok(event),
             Err(_) => Err(AskError::NoAnswer),
         }

@@ -41,6 +41,7 @@ mod http;
 mod keeper_link;
 mod logs;
 mod main_loop;
+mod pm2;
 mod recovery;
 mod tasks;
 

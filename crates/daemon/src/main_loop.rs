@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use upkeep_api::body::ActionOptions;
 use upkeep_host::home::Home;
 use upkeep_keeper::{
@@ -33,6 +33,7 @@ use crate::{
     http,
     keeper_link::{AskError, KeeperLink, News},
     logs::pump::Pump,
+    pm2::{self, God},
     recovery::{RecoveryError, recover},
     tasks::Task,
 };
@@ -55,6 +56,8 @@ pub struct DaemonSettings {
     pub store: PathBuf,
     /// Version of the program.
     pub version: String,
+    /// The home of PM2 that is served as well.
+    pub pm2: Option<upkeep_pm2::home::Pm2Home>,
 }
 
 /// Why the daemon cannot serve. The keeper starts it again, more and more slowly.
@@ -75,6 +78,14 @@ pub enum DaemonError {
     /// The store holds what cannot be read.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// The home of PM2 cannot be served.
+    #[error("failed to serve `{}`: {why}", home.display())]
+    Pm2 {
+        /// Its path.
+        home: PathBuf,
+        /// What the kernel said.
+        why: String,
+    },
     /// No socket.
     #[error("failed to listen on `{}`: {why}", path.display())]
     Listen {
@@ -145,7 +156,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     std::mem::forget(link.as_fd().try_clone_to_owned().map_err(DaemonError::Runtime)?);
     let link = KeeperLink::new(link).map_err(DaemonError::Runtime)?;
     let version = settings.version.clone();
-    let (greeting, exits, listing, upgrade_trouble) = greet(&link, version.clone()).await?;
+    let (greeting, mut exits, mut listing, upgrade_trouble) = greet(&link, version.clone()).await?;
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&settings.store)?);
     let (outcomes, settled) = mpsc::channel(exits::OUTCOMES);
     let directory = Arc::new(Directory::default());
@@ -161,6 +172,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         pipes: Cell::new(0),
         pipes_max: pipes_max(),
     });
+    let pm2_found = pm2::Found::take(&mut listing, &mut exits, store.as_ref())?;
     let actors = recover(&context, &store, listing, exits)?;
     let usage = Arc::new(Usage::default());
     let director = Director::new(
@@ -174,6 +186,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let director = Rc::new(director);
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let trouble = Arc::new(Mutex::new(upgrade_trouble));
+    let keeper_pid = greeting.pid;
     let http = http::start(http::Shared {
         home: settings.home.clone(),
         version,
@@ -190,6 +203,19 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         path: settings.home.socket(),
         why,
     })?;
+    let (god, god_leaves) = match settings.pm2 {
+        Some(home) => {
+            let root = home.root.clone();
+            let settings = pm2::Settings { home, keeper_pid };
+            let (god, leaves) =
+                God::start(&context, settings, pm2_found).map_err(|error| DaemonError::Pm2 {
+                    home: root,
+                    why: error.to_string(),
+                })?;
+            (Some(god), Some(leaves))
+        }
+        None => (None, None),
+    };
     context.link.tell(&Request::Ready);
     // A systemd unit of Type=notify waits for this; elsewhere nobody does.
     if let Err(error) = upkeep_sys::notify::send(std::env::var_os("NOTIFY_SOCKET").as_deref(), "READY=1") {
@@ -197,7 +223,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
             "the init system could not be told that we are ready: {error}"
         ));
     }
-    let end = control(&context, &director, inbox, settled, &trouble).await;
+    let end = control(&context, &director, god, god_leaves, inbox, settled, &trouble).await;
     http.stop(LAST_WORDS);
     match end {
         End::Retire | End::Left => Ok(()),
@@ -263,12 +289,26 @@ enum Control {
 async fn control(
     context: &Rc<Context>,
     director: &Rc<Director>,
+    god: Option<Rc<God>>,
+    god_leaves: Option<oneshot::Receiver<()>>,
     mut inbox: mpsc::Receiver<command::Request>,
     mut settled: mpsc::Receiver<exits::Outcome>,
     trouble: &Arc<Mutex<Option<String>>>,
 ) -> End {
     let (sender, mut controls) = mpsc::channel(16);
-    let _link = Task::spawn("keeper link", listen(Rc::clone(context), sender.clone()));
+    let _link = Task::spawn(
+        "keeper link",
+        listen(Rc::clone(context), god.clone(), sender.clone()),
+    );
+    if let Some(leaves) = god_leaves {
+        let (context, director, sender) = (Rc::clone(context), Rc::clone(director), sender.clone());
+        Task::spawn_short("pm2 kill", async move {
+            if leaves.await.is_ok() {
+                end_apps(&director, "pm2 kill").await;
+                leave(&context, &sender).await;
+            }
+        });
+    }
     let in_work = Arc::new(Semaphore::new(COMMANDS));
     let for_exits = Rc::clone(context);
     let _exits = Task::spawn("exits", async move {
@@ -299,18 +339,33 @@ async fn control(
                     *trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = outcome;
                 }
                 Some(Control::Terminate(signal)) => {
-                    let principal = Principal { name: format!("signal {signal}") };
                     let (context, director, sender) = (Rc::clone(context), Rc::clone(director), sender.clone());
+                    let god = god.clone();
                     Task::spawn_short("terminate", async move {
-                        let command = Command::End { forget: false, options: ActionOptions::default() };
-                        if let Err(refusal) = director.execute(command, &principal).await {
-                            note(&format!("the apps could not be stopped in order: {}", refusal.message));
+                        if let Some(god) = god {
+                            god.end().await;
                         }
+                        end_apps(&director, &format!("signal {signal}")).await;
                         leave(&context, &sender).await;
                     });
                 }
             },
         }
+    }
+}
+
+/// Stops all apps in order; they come back on the next start.
+async fn end_apps(director: &Rc<Director>, who: &str) {
+    let principal = Principal { name: who.to_owned() };
+    let command = Command::End {
+        forget: false,
+        options: ActionOptions::default(),
+    };
+    if let Err(refusal) = director.execute(command, &principal).await {
+        note(&format!(
+            "the apps could not be stopped in order: {}",
+            refusal.message
+        ));
     }
 }
 
@@ -325,9 +380,17 @@ async fn next_command(
 }
 
 /// The link's task: hands on what the keeper says.
-async fn listen(context: Rc<Context>, controls: mpsc::Sender<Control>) {
+async fn listen(context: Rc<Context>, god: Option<Rc<God>>, controls: mpsc::Sender<Control>) {
     loop {
-        let control = match context.link.next().await {
+        let news = context.link.next().await;
+        let news = match (&god, news) {
+            (Some(god), Ok(news)) => match god.news(news) {
+                Some(news) => Ok(news),
+                None => continue,
+            },
+            (_, news) => news,
+        };
+        let control = match news {
             Err(_) => Control::KeeperGone,
             Ok(News::Spawned { key, pid }) => {
                 post(&context, &key, |index| Mail::Spawned { index, pid }).await;
@@ -381,8 +444,7 @@ async fn post(context: &Rc<Context>, key: &str, letter: impl FnOnce(u32) -> Mail
     // The app was just deleted. An exit is told all the same; anything else interests nobody.
     if let Mail::Exited { record, .. } = letter {
         let event = exits::event(
-            &app,
-            index,
+            &format!("{app}:{index}"),
             &record,
             context.epoch,
             "of an app that was deleted".to_owned(),

@@ -167,7 +167,7 @@ fn unwanted(context: &Rc<Context>, app: &AppName, index: u32, known: Known) {
     });
     for record in known.exits {
         let verdict = "of an instance that is no longer wanted".to_owned();
-        let event = exits::event(app, index, &record, context.epoch, verdict);
+        let event = exits::event(&format!("{app}:{index}"), &record, context.epoch, verdict);
         exits::store(&context.events, &context.outcomes, event, record.seq);
     }
 }

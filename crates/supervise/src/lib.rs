@@ -40,5 +40,6 @@ pub mod effect;
 pub mod event;
 pub mod instance;
 pub mod order;
+pub mod pm2;
 pub mod restart;
 pub mod words;

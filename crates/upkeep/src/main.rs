@@ -7,6 +7,7 @@
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use upkeep_host::home::{self, Home};
+use upkeep_pm2::home::Pm2Home;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -17,7 +18,8 @@ fn main() -> ExitCode {
     }
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some("keeper") => keeper(&arguments[2..]),
-        Some("daemon") => daemon(arguments.get(2).is_some_and(|word| word == EPHEMERAL)),
+        Some("daemon") => daemon(&arguments[2..]),
+        Some(upkeep_pm2_cli::serve::ROLE) => upkeep_pm2_cli::serve::run(),
         _ => match program() {
             Ok(path) => upkeep_cli::run(
                 arguments,
@@ -73,8 +75,20 @@ fn find_home() -> Result<Home, ExitCode> {
 
 /// The state of a run in the foreground does not outlive it.
 const EPHEMERAL: &str = "--ephemeral";
+/// `PM2_HOME` is served.
+const PM2: &str = "--pm2";
 
-fn daemon(ephemeral: bool) -> ExitCode {
+fn daemon(arguments: &[OsString]) -> ExitCode {
+    let has = |flag: &str| arguments.iter().any(|word| word == flag);
+    let ephemeral = has(EPHEMERAL);
+    let pm2 = if has(PM2) {
+        let Some(home) = Pm2Home::from_env() else {
+            return fail("failed to find a home of PM2: neither `PM2_HOME` nor `HOME` is set");
+        };
+        Some(home)
+    } else {
+        None
+    };
     let home = match find_home() {
         Ok(home) => home,
         Err(code) => return code,
@@ -85,7 +99,12 @@ fn daemon(ephemeral: bool) -> ExitCode {
         home.store()
     };
     let version = VERSION.to_owned();
-    match upkeep_daemon::run(upkeep_daemon::DaemonSettings { home, store, version }) {
+    match upkeep_daemon::run(upkeep_daemon::DaemonSettings {
+        home,
+        store,
+        version,
+        pm2,
+    }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail_with(&error),
     }
@@ -95,11 +114,17 @@ fn daemon(ephemeral: bool) -> ExitCode {
 fn keeper(arguments: &[OsString]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
     match words.as_slice() {
-        [] => serve(false),
-        [EPHEMERAL] => serve(true),
+        [] => serve(None),
+        [EPHEMERAL] => serve(Some(EPHEMERAL)),
+        [PM2] => serve(Some(PM2)),
         ["--detach"] => match upkeep_keeper::detach(None) {
             Ok(upkeep_keeper::Side::Caller) => ExitCode::SUCCESS,
-            Ok(upkeep_keeper::Side::Detached) => serve(false),
+            Ok(upkeep_keeper::Side::Detached) => serve(None),
+            Err(error) => fail_with(&error),
+        },
+        [PM2, "--detach"] => match upkeep_keeper::detach(None) {
+            Ok(upkeep_keeper::Side::Caller) => ExitCode::SUCCESS,
+            Ok(upkeep_keeper::Side::Detached) => titled(),
             Err(error) => fail_with(&error),
         },
         ["--resume", state] => match state.parse() {
@@ -114,7 +139,21 @@ fn keeper(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn serve(ephemeral: bool) -> ExitCode {
+/// Starts this program again as the keeper of a `PM2_HOME`, under the name that PM2's users look for in `ps`.
+fn titled() -> ExitCode {
+    use std::os::unix::process::CommandExt as _;
+    let (Some(home), Ok(program)) = (Pm2Home::from_env(), program()) else {
+        return fail("failed to find a home of PM2, or our own program");
+    };
+    let error = std::process::Command::new(program)
+        .arg0(home.daemon_title())
+        .args(["keeper", PM2])
+        .exec();
+    fail(&format!("failed to start our own program: {error}"))
+}
+
+/// `mode`: what is passed on to the daemon.
+fn serve(mode: Option<&'static str>) -> ExitCode {
     let home = match find_home() {
         Ok(home) => home,
         Err(code) => return code,
@@ -133,7 +172,7 @@ fn serve(ephemeral: bool) -> ExitCode {
             program: program.clone(),
             argv: argv("daemon")
                 .into_iter()
-                .chain(ephemeral.then(|| EPHEMERAL.into()))
+                .chain(mode.map(OsString::from))
                 .collect(),
             env: std::env::vars_os().collect(),
         },

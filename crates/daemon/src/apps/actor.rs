@@ -423,7 +423,12 @@ impl Actor {
 
     /// Makes an exit durable, then lets the keeper forget it. Tried again while the disk refuses.
     fn log_exit(&self, index: u32, record: ExitRecord, verdict: String) {
-        let event = exits::event(&self.name, index, &record, self.context.epoch, verdict);
+        let event = exits::event(
+            &format!("{}:{index}", self.name),
+            &record,
+            self.context.epoch,
+            verdict,
+        );
         exits::store(&self.context.events, &self.context.outcomes, event, record.seq);
     }
 

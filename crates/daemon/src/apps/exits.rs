@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::sync::mpsc;
 use upkeep_api::body::Event as LogEvent;
 use upkeep_keeper::protocol::{Ended, ExitRecord, Request};
-use upkeep_model::{exit::Exit, id::AppName};
+use upkeep_model::exit::Exit;
 use upkeep_store::Txn;
 
 use crate::{events::Events, keeper_link::KeeperLink};
@@ -22,8 +22,8 @@ pub(crate) fn exit(ended: Ended) -> Exit {
     }
 }
 
-/// The event of an exit.
-pub(crate) fn event(app: &AppName, index: u32, record: &ExitRecord, epoch: u64, verdict: String) -> LogEvent {
+/// The event of an exit of `target` (`shop:0`).
+pub(crate) fn event(target: &str, record: &ExitRecord, epoch: u64, verdict: String) -> LogEvent {
     let how = exit(record.how);
     let mut details = BTreeMap::new();
     let mut put = |name: &str, value: serde_json::Value| details.insert(name.to_owned(), value);
@@ -48,7 +48,7 @@ pub(crate) fn event(app: &AppName, index: u32, record: &ExitRecord, epoch: u64, 
         at: record.exited_unix_ms as f64 / 1000.0,
         who: "upkeep".to_owned(),
         what: "exited".to_owned(),
-        target: format!("{app}:{index}"),
+        target: target.to_owned(),
         why: how.to_string(),
         result: verdict,
         details,

@@ -28,7 +28,8 @@ struct Look {
 const LOOK_MS: u64 = 500;
 
 impl Usage {
-    fn of(&self, pid: u32, now_ms: u64, uptime_ms: u64) -> Option<(f64, u64)> {
+    /// CPU in percent of a core since the last look, and resident bytes.
+    pub(crate) fn of(&self, pid: u32, now_ms: u64, uptime_ms: u64) -> Option<(f64, u64)> {
         let stat = process::stat(Pid::from_unsigned(pid)?).ok()?;
         let cpu_ms = (stat.user_ticks + stat.system_ticks) * 1000 / process::ticks_per_second().max(1);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
