@@ -20,6 +20,8 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 pub mod args;
 pub mod commands;
 pub mod context;
+mod logs;
+pub mod serve;
 pub mod style;
 
 /// What the program was called as.

@@ -8,13 +8,23 @@ use crate::{
     style::Style,
 };
 
+mod logs;
 mod ping;
+mod startup;
 
 /// What a command is.
 pub type Command = fn(&mut Context, &Invocation) -> Result<(), Failure>;
 
 /// What is done, by the names of [`args::COMMANDS`]; aliases are resolved there.
-const TABLE: &[(&str, Command)] = &[("ping", ping::ping)];
+const TABLE: &[(&str, Command)] = &[
+    ("flush", logs::flush),
+    ("logrotate", logs::logrotate),
+    ("logs", logs::logs),
+    ("ping", ping::ping),
+    ("reloadLogs", logs::reload_logs),
+    ("startup", startup::startup),
+    ("unstartup", startup::unstartup),
+];
 
 /// What is printed when nothing was asked for.
 const USAGE: &str = "usage: pm2 [options] <command>
