@@ -21,8 +21,10 @@
 
 pub mod amp;
 pub mod client;
+pub mod config;
 pub mod date;
 pub mod home;
 pub mod inspect;
+pub mod prepare;
 pub mod record;
 pub mod schema;
