@@ -59,7 +59,10 @@ const SECTIONS: &[(&str, &str)] = &[
 ];
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Most of the time a case waits.
+    let processors = thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    arguments.test_threads.get_or_insert(2 * processors);
     let mut trials = Vec::new();
     for (section, text) in SECTIONS {
         match case::parse(section, text) {

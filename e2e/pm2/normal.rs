@@ -32,6 +32,7 @@ impl Normal {
                     regex(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?"),
                     "<date>",
                 ),
+                (regex(r"\d{4}-\d\d-\d\d-\d\d:\d\d:\d\d[+-]\d{4}"), "<date>"),
                 (regex(r"\b1[789]\d{11}\b"), "<time>"),
                 (regex(r"\b\d+(\.\d+)?(mb|kb)\b"), "<size>"),
                 (regex(r"\b\d+(\.\d+)?%"), "<share>"),
