@@ -77,22 +77,6 @@ pub(super) fn logs(context: &mut Context, invocation: &Invocation) -> Result<(),
     )
 }
 
-/// Follows what was just started, until the user ends it (`--attach`).
-pub(crate) fn attach(context: &Context, ids: Vec<u64>) -> Result<(), Failure> {
-    stream(
-        context,
-        &mut Follow {
-            target: Target::Ids(ids),
-            form: Form::Labelled(None),
-            only: None,
-            highlight: None,
-            events: false,
-            hear: &mut |_| Ok(false),
-            until: &mut || Ok(false),
-        },
-    )
-}
-
 pub(super) fn flush(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
     let word = invocation.operands.first();
     let processes = context.processes()?;

@@ -24,6 +24,8 @@ pub(crate) enum Output {
 pub(crate) enum Target {
     /// Everybody's, and the daemon's own.
     All,
+    /// Everybody's, without the daemon's.
+    Apps,
     /// Those with this id, name or namespace.
     Word(String),
     /// Those whose name matches.
@@ -50,14 +52,14 @@ impl Target {
         match self {
             Self::All => true,
             Self::Word(word) => word == "PM2",
-            Self::Pattern(_) | Self::Ids(_) => false,
+            Self::Apps | Self::Pattern(_) | Self::Ids(_) => false,
         }
     }
 
     /// Does it mean this process?
     pub(crate) fn takes(&self, id: Option<u64>, name: &str, namespace: &str) -> bool {
         match self {
-            Self::All => true,
+            Self::All | Self::Apps => true,
             Self::Word(word) => {
                 word == name || word == namespace || word.parse() == Ok(id.unwrap_or(u64::MAX))
             }
