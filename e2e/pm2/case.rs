@@ -10,7 +10,7 @@
 //! == pm2 jlist                   bytes as they are, but for pids, times, places
 //! json pm2 jlist                 its standard output is one JSON document: keys, their order, values
 //! until app.status == online     waits for a field of the record of every process of that name (`#0`: of that id)
-//! until 20 app.restart_time > 3  the same with a deadline in seconds (10 if none is given)
+//! until 20 app.restart_time > 3  the same with a deadline in seconds (25 if none is given)
 //! until $ grep -q x out.txt      waits for a line for bash to end with 0
 //! show app.restart_time #0.pid   values of records now
 //! record app                     every key of its record
@@ -194,7 +194,7 @@ fn field(word: &str) -> Option<Field> {
 
 fn until(rest: &str) -> Result<Action, String> {
     let (first, others) = rest.split_once(' ').unwrap_or((rest, ""));
-    let (seconds, rest) = first.parse().map_or((10, rest), |seconds| (seconds, others));
+    let (seconds, rest) = first.parse().map_or((25, rest), |seconds| (seconds, others));
     let deadline = Duration::from_secs(seconds);
     if let Some(shell) = rest.strip_prefix("$ ") {
         return Ok(Action::UntilShell(deadline, shell.to_owned()));

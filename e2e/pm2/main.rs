@@ -21,7 +21,6 @@
 
 mod answers;
 mod case;
-mod client;
 mod compare;
 mod differences;
 mod normal;
@@ -41,6 +40,7 @@ use crate::{
 
 /// Each file of cases and its text.
 const SECTIONS: &[(&str, &str)] = &[
+    ("client", include_str!("cases/client.txt")),
     ("cluster", include_str!("cases/cluster.txt")),
     ("daemon", include_str!("cases/daemon.txt")),
     ("environment", include_str!("cases/environment.txt")),
@@ -72,7 +72,6 @@ fn main() -> ExitCode {
             })),
         }
     }
-    trials.extend(client::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -104,6 +104,8 @@ impl Normal {
                     "pid" if large > 1.0 => "<pid>".to_owned(),
                     "pm_uptime" | "created_at" | "at" if large > 1.0e12 => "<time>".to_owned(),
                     "memory" | "cpu" => "<figure>".to_owned(),
+                    // An exit counts as unstable in the first second, and a slow machine takes longer for a case.
+                    "unstable_restarts" if path.contains(".pm2_env.") => "<count>".to_owned(),
                     _ => self.text(&number.to_string()),
                 };
                 lines.push(format!("{path} = {shown}"));

@@ -25,7 +25,7 @@ use crate::{
 /// How long one command may take: builders are slow and shared.
 const COMMAND: Duration = Duration::from_secs(40);
 /// How long records may take to come to rest at the end.
-const REST: Duration = Duration::from_secs(6);
+const REST: Duration = Duration::from_secs(15);
 
 /// Whose program it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,6 +277,7 @@ impl Side {
 
     /// Runs a line for bash. Output goes to files: what a daemon keeps open holds nobody up.
     fn shell(&self, text: &str) -> Said {
+        let text = &self.filled(text);
         let place = |name: &str| self.root.join(name);
         let (out, err) = (place("out"), place("err"));
         let (Ok(stdout), Ok(stderr)) = (File::create(&out), File::create(&err)) else {
@@ -331,6 +332,22 @@ impl Side {
         }
     }
 
+    /// With the places that a case cannot know.
+    fn filled(&self, text: &str) -> String {
+        let module = || {
+            let programs = peer::programs().unwrap_or_default();
+            let modules = programs.parent().unwrap_or(Path::new("/"));
+            modules.join("pm2").display().to_string()
+        };
+        let mut text = text.replace("@ROOT@", &self.root.display().to_string());
+        text = text.replace("@CLIENT@", concat!(env!("CARGO_MANIFEST_DIR"), "/pm2/client"));
+        if text.contains("@MODULE@") {
+            text.replace("@MODULE@", &module())
+        } else {
+            text
+        }
+    }
+
     // ---- the daemon
 
     fn client(&self) -> Option<Client> {
@@ -353,7 +370,7 @@ impl Side {
     }
 
     fn rpc(&mut self, method: &str, arguments: &str) -> Result<Vec<String>, String> {
-        let arguments = arguments.replace("@ROOT@", &self.root.display().to_string());
+        let arguments = self.filled(arguments);
         let Ok(Value::Array(arguments)) = serde_json::from_str(&arguments) else {
             return Err(format!("no list of arguments: {arguments}"));
         };
@@ -363,7 +380,11 @@ impl Side {
         self.normal.learn(&records);
         let mut lines = Vec::new();
         match answer {
-            Ok(value) => self.normal.json("answer", &value, &mut lines),
+            Ok(value) => {
+                self.normal.json("answer", &value, &mut lines);
+                // What an agent tells by itself may have come or not.
+                lines.retain(|line| !line.contains(".axm_") && !line.contains(".node_version"));
+            }
             Err(error) => lines.extend(self.text_lines(&format!("refused: {error}\n"))),
         }
         Ok(lines)
@@ -466,9 +487,14 @@ impl Side {
             records.iter().all(|record| {
                 let env = &record["pm2_env"];
                 let program = fs::read_link(format!("/proc/{}/exe", record["pid"]));
+                let between = env["status"] == "launching" || env["status"] == "stopping";
+                let dying = env["status"] == "online" && program.is_err();
                 let node = program.is_ok_and(|program| program.ends_with("node"));
                 let agent = node && env["pmx"] != false && env["status"] == "online";
-                !agent || (env["axm_options"]["module_name"].is_string() && env["node_version"].is_string())
+                !between
+                    && !dying
+                    && (!agent
+                        || (env["axm_options"]["module_name"].is_string() && env["node_version"].is_string()))
             })
         };
         while !done() && start.elapsed() < REST {
