@@ -142,6 +142,13 @@ impl Options {
     }
 }
 
+impl Syntax {
+    /// Everything it understands, for people.
+    pub fn help(&self) -> String {
+        program_help(self)
+    }
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Invocation {

@@ -110,15 +110,22 @@ impl Context {
     /// A connection that answers; starts the daemon if there is none.
     pub fn rpc(&mut self) -> Result<&mut Client, Failure> {
         if self.client.is_none() {
-            let client = match Client::connect(&self.home.rpc) {
-                Ok(client) => client,
+            let (client, born) = match Client::connect(&self.home.rpc) {
+                Ok(client) => (client, false),
                 Err(_) => {
                     self.start_daemon()?;
                     self.gave_birth = true;
-                    self.wait_for_daemon()?
+                    (self.wait_for_daemon()?, true)
                 }
             };
             self.client = Some(client);
+            if born {
+                // Modules come with the daemon. What a command prints is not mixed with their start.
+                let silent = std::mem::replace(&mut self.silent, true);
+                let started = crate::commands::modules::start_all(self);
+                self.silent = silent;
+                started?;
+            }
         }
         match &mut self.client {
             Some(client) => Ok(client),
@@ -211,6 +218,22 @@ impl Context {
     /// `[PM2][WARN] …` on stdout.
     pub fn warn(&self, text: impl Display) -> Result<(), Failure> {
         self.print(format_args!("{}{text}", self.style.yellow("[PM2][WARN] ")))
+    }
+
+    /// A line on stderr, unless silent.
+    pub fn aside(&self, text: impl Display) {
+        if !self.silent {
+            // If nobody can be told, the status tells.
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        }
+    }
+
+    /// `[PM2][WARN] …` on stderr.
+    pub fn warn_aside(&self, text: impl Display) {
+        if !self.silent {
+            // If nobody can be told, the status tells.
+            let _ = writeln!(io::stderr().lock(), "{}{text}", self.style.yellow("[PM2][WARN] "));
+        }
     }
 
     /// `[PM2][ERROR] …` on stderr.

@@ -18,11 +18,16 @@
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
 pub mod args;
+mod attributes;
 pub mod commands;
 pub mod context;
+mod foreground;
 mod logs;
+mod runner;
 pub mod serve;
 pub mod style;
+mod surroundings;
+mod table;
 
 /// What the program was called as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +57,7 @@ pub fn run(personality: Personality, arguments: Vec<OsString>) -> ExitCode {
     let words = arguments.get(1..).unwrap_or_default();
     match personality {
         Personality::Pm2 => commands::run(words),
-        Personality::Runtime => commands::runtime(words),
-        Personality::Dev => commands::dev(words),
+        Personality::Runtime => foreground::runtime(words),
+        Personality::Dev => foreground::dev(words),
     }
 }

@@ -13,8 +13,8 @@ mod environment;
 mod interpreter;
 mod program;
 
-pub use environment::{as_text, filter};
-pub use program::{absolute, find_in_path};
+pub use environment::{as_text, filter, of_file, settings};
+pub use program::{absolute, find_in_path, resolve_path};
 
 /// Why an app cannot be started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

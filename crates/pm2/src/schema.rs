@@ -42,6 +42,17 @@ fn attribute_of(key: &str) -> Option<&'static Attribute> {
     by_name(key).or_else(|| by_name(&underscored(key)))
 }
 
+/// Renames what a user wrote to the attributes' own names; values and unknown keys stay as they are.
+pub fn canonical(given: &Map<String, Value>) -> Map<String, Value> {
+    given
+        .iter()
+        .map(|(key, value)| {
+            let name = attribute_of(key).map_or(key.as_str(), |attribute| attribute.name);
+            (name.to_owned(), value.clone())
+        })
+        .collect()
+}
+
 /// Renames, checks and converts what a user wrote. Unknown keys are dropped, except `env_NAME`.
 pub fn check(given: &Map<String, Value>) -> Checked {
     let mut named: Map<String, Value> = Map::new();
@@ -94,7 +105,7 @@ fn settle(conf: &mut Map<String, Value>) {
 }
 
 /// Puts what was inserted late to its place.
-pub(crate) fn reorder(conf: &mut Map<String, Value>) {
+pub fn reorder(conf: &mut Map<String, Value>) {
     let place = |key: &str| {
         ATTRIBUTES
             .iter()

@@ -40,6 +40,7 @@ pub mod rlimit;
 pub mod signal;
 pub mod spawn;
 pub mod subreaper;
+pub mod terminal;
 pub mod tree;
 pub mod user;
 pub mod wait;

@@ -8,8 +8,23 @@ use crate::{
     style::Style,
 };
 
+mod act;
+mod conf;
+mod deploy;
+mod describe;
+mod dump;
+mod files;
+mod hosted;
+mod launch;
+mod list;
 mod logs;
+mod look;
+mod misc;
+pub(crate) mod modules;
 mod ping;
+mod serve;
+mod signals;
+mod start;
 mod startup;
 
 /// What a command is.
@@ -17,7 +32,78 @@ pub type Command = fn(&mut Context, &Invocation) -> Result<(), Failure>;
 
 /// What is done, by the names of [`args::COMMANDS`]; aliases are resolved there.
 const TABLE: &[(&str, Command)] = &[
+    ("cleardump", dump::clear),
+    ("deepUpdate", dump::deep_update),
+    ("delete", act::delete),
+    ("desc", describe::describe),
+    ("describe", describe::describe),
+    ("dump", dump::save),
+    ("env", look::env),
+    ("id", look::id),
+    ("info", describe::describe),
+    ("jlist", list::jlist),
+    ("kill", dump::kill),
+    ("l", list::list),
+    ("list", list::list),
+    ("monitor", look::monitor),
+    ("pid", look::pid),
+    ("prettylist", list::prettylist),
+    ("ps", list::list),
+    ("reload", act::reload),
+    ("reset", act::reset),
+    ("restart", act::restart),
+    ("resurrect", dump::resurrect),
+    ("scale", act::scale),
+    ("show", describe::describe),
+    ("start", start::start),
+    ("startOrGracefulReload", act::start_or_reload),
+    ("startOrReload", act::start_or_reload),
+    ("startOrRestart", act::start_or_restart),
+    ("status", list::list),
+    ("stop", act::stop),
+    ("unmonitor", look::unmonitor),
+    ("update", dump::update),
+    ("updatePM2", dump::update),
+    ("attach", signals::attach),
+    ("autoinstall", misc::autoinstall),
+    ("backward", misc::backward),
+    ("completion", misc::completion),
+    ("conf", conf::conf),
+    ("config", conf::config),
+    ("create", misc::create),
+    ("deploy", deploy::deploy),
+    ("ecosystem", misc::init),
+    ("examples", misc::examples),
     ("flush", logs::flush),
+    ("forward", misc::forward),
+    ("get", conf::get),
+    ("inspect", signals::inspect),
+    ("install", modules::install),
+    ("install-otel", hosted::tracing),
+    ("link", hosted::link),
+    ("login", hosted::account),
+    ("logout", hosted::logout),
+    ("module:generate", modules::generate),
+    ("module:update", modules::install),
+    ("multiset", conf::multiset),
+    ("open", hosted::account),
+    ("package", modules::package),
+    ("plus", hosted::account),
+    ("profile:cpu", signals::profile_cpu),
+    ("profile:mem", signals::profile_memory),
+    ("publish", modules::publish),
+    ("pull", misc::pull),
+    ("report", misc::report),
+    ("send", signals::send),
+    ("sendSignal", signals::send_signal),
+    ("serve", serve::serve),
+    ("set", conf::set),
+    ("slist", signals::system),
+    ("trigger", signals::trigger),
+    ("uninstall", modules::uninstall),
+    ("uninstall-otel", hosted::tracing),
+    ("unlink", hosted::unlink),
+    ("unset", conf::unset),
     ("logrotate", logs::logrotate),
     ("logs", logs::logs),
     ("ping", ping::ping),
@@ -52,16 +138,6 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
     }
 }
 
-/// `pm2-runtime …`, `pm2-docker …`.
-pub(crate) fn runtime(words: &[OsString]) -> ExitCode {
-    run(words)
-}
-
-/// `pm2-dev …`.
-pub(crate) fn dev(words: &[OsString]) -> ExitCode {
-    run(words)
-}
-
 fn default_style(words: &[OsString]) -> Style {
     let plain = words.iter().any(|word| word == "--no-color");
     Style::new(!plain && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
@@ -77,10 +153,14 @@ pub(crate) fn wrong(text: &str) -> Result<(), Failure> {
 
 fn dispatch(invocation: &Invocation) -> Result<(), Failure> {
     let mut context = Context::new(invocation)?;
-    let Some((_, command)) = TABLE.iter().find(|(name, _)| *name == invocation.command) else {
-        return Err(Failure::new(format!("`{}` is not supported", invocation.command)));
-    };
-    let outcome = command(&mut context, invocation);
+    if invocation.command == "start" && invocation.options.has("container") {
+        context.complain(hosted::CONTAINER);
+        return Err(Failure::said(1));
+    }
+    if invocation.command == "start" && invocation.options.has("no-daemon") {
+        return crate::foreground::no_daemon(context, invocation);
+    }
+    let outcome = perform(&mut context, invocation);
     if let Err(Failure {
         message: Some(message),
         ..
@@ -89,6 +169,38 @@ fn dispatch(invocation: &Invocation) -> Result<(), Failure> {
         context.complain(message);
     }
     outcome.map_err(|failure| Failure::said(failure.code))
+}
+
+/// Does what the words say; what went wrong is for the caller to say.
+pub(crate) fn perform(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
+    let Some((_, command)) = TABLE.iter().find(|(name, _)| *name == invocation.command) else {
+        return Err(Failure::new(format!("`{}` is not supported", invocation.command)));
+    };
+    command(context, invocation)
+}
+
+/// As [`perform`], with the words of a user.
+pub(crate) fn perform_words(context: &mut Context, words: &[&str]) -> Result<(), Failure> {
+    let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+    match args::parse(&args::PM2, &words) {
+        Parsed::Run(invocation) => perform(context, &invocation),
+        _ => Err(Failure::new("a command of our own is not understood")),
+    }
+}
+
+/// A path without `.` and `..`, whether it exists or not.
+fn normal(path: &std::path::Path) -> std::path::PathBuf {
+    use std::path::Component;
+    path.components().fold(std::path::PathBuf::new(), |mut whole, part| {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                whole.pop();
+            }
+            other => whole.push(other),
+        }
+        whole
+    })
 }
 
 /// The outcome as a status. What is still to be said is said.

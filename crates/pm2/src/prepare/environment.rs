@@ -25,6 +25,43 @@ pub fn filter(variables: &Map<String, Value>, filter: Option<&Value>) -> Map<Str
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
+/// What `pm2 set NAME:key value` has made of an app's environment: each key, and all of them as JSON under its name.
+/// Without settings only the name is there, with an empty object, or its text.
+pub fn settings(module_conf: &Map<String, Value>, name: &str, as_json: bool) -> Map<String, Value> {
+    let mut env = Map::new();
+    match module_conf.get(name) {
+        Some(Value::Object(own)) if !own.is_empty() => {
+            env.extend(own.clone());
+            env.insert(name.to_owned(), json!(json!(own).to_string()));
+        }
+        _ if as_json => {
+            env.insert(name.to_owned(), json!("{}"));
+        }
+        _ => {
+            env.insert(name.to_owned(), json!({}));
+        }
+    }
+    env
+}
+
+/// The variables that an app has from its file, for an environment (`--env`).
+pub fn of_file(conf: &Map<String, Value>, environment: Option<&str>) -> Map<String, Value> {
+    let mut env = Map::new();
+    if let Some(Value::Object(own)) = conf.get("env") {
+        env.extend(flat(own));
+    }
+    if let Some(io) = conf.get("io").filter(|io| io.is_object()) {
+        env.insert("io".to_owned(), json!(io.to_string()));
+    }
+    if let Some(port) = conf.get("port").filter(|port| port.as_f64() != Some(0.0)) {
+        env.insert("PORT".to_owned(), port.clone());
+    }
+    if let Some(Value::Object(own)) = environment.and_then(|name| conf.get(&format!("env_{name}"))) {
+        env.extend(flat(own));
+    }
+    env
+}
+
 /// Variables of a file: objects become JSON.
 fn flat(env: &Map<String, Value>) -> impl Iterator<Item = (String, Value)> {
     env.iter().map(|(name, value)| {
@@ -66,13 +103,7 @@ pub(super) fn assemble(conf: &mut Map<String, Value>, place: &Place, python: boo
     if python {
         env.insert("PYTHONUNBUFFERED".to_owned(), json!("1"));
     }
-    let settings = place.module_conf.get(&name).cloned().unwrap_or_else(|| json!({}));
-    let settings = if place.from_file {
-        json!(settings.to_string())
-    } else {
-        settings
-    };
-    env.insert(name, settings);
+    env.extend(settings(place.module_conf, &name, place.from_file));
     if let Some(environment) = place.environment
         && let Some(Value::Object(own)) = conf.get(&format!("env_{environment}"))
     {

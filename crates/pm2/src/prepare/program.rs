@@ -11,15 +11,19 @@ use super::{Place, PrepareError, name_of_script};
 
 /// `path.resolve` of Node, with `~` for the home.
 pub fn absolute(base: &Path, path: &str, place: &Place) -> PathBuf {
-    let joined = match path
+    match path
         .strip_prefix("~/")
         .zip(place.variables.get("HOME").and_then(Value::as_str))
     {
-        Some((rest, home)) => Path::new(home).join(rest),
-        None => base.join(path),
-    };
+        Some((rest, home)) => resolve_path(Path::new(home), rest),
+        None => resolve_path(base, path),
+    }
+}
+
+/// `path.resolve` of Node: `.` and `..` are taken out by their names.
+pub fn resolve_path(base: &Path, path: &str) -> PathBuf {
     let mut result = PathBuf::new();
-    for part in joined.components() {
+    for part in base.join(path).components() {
         match part {
             Component::CurDir => {}
             Component::ParentDir => {

@@ -1,0 +1,114 @@
+//! What of this process decides how an app is prepared: environment, user, folders.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+use upkeep_pm2::prepare::{Account, Place};
+
+use crate::context::{Context, Failure};
+
+/// Taken once, so that every app of a file is prepared alike.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    variables: Map<String, Value>,
+    username: String,
+    module_conf: Map<String, Value>,
+    environment: Option<String>,
+    server: PathBuf,
+}
+
+impl Surroundings {
+    pub(crate) fn new(context: &Context) -> Result<Self, Failure> {
+        Ok(Self {
+            variables: variables(),
+            username: username(),
+            module_conf: module_conf(context),
+            environment: context.options.text("env").map(str::to_owned),
+            server: std::env::current_exe()
+                .map_err(|error| Failure::new(format!("failed to find our own program: {error}")))?,
+        })
+    }
+
+    pub(crate) fn place<'a>(&'a self, context: &'a Context, from_file: bool) -> Place<'a> {
+        Place {
+            cwd: &context.cwd,
+            home: &context.home,
+            variables: &self.variables,
+            username: &self.username,
+            module_conf: &self.module_conf,
+            environment: self.environment.as_deref().filter(|_| from_file),
+            from_file,
+            user: &user,
+            group: &|name| upkeep_sys::user::group(name).ok(),
+            server: &self.server,
+        }
+    }
+
+    pub(crate) fn variables(&self) -> &Map<String, Value> {
+        &self.variables
+    }
+
+    /// What `pm2 set NAME:key value` has made of an app's environment: the keys, and all of them under its name.
+    pub(crate) fn settings_of(&self, name: &str) -> Map<String, Value> {
+        upkeep_pm2::prepare::settings(&self.module_conf, name, false)
+    }
+}
+
+fn user(name: &str) -> Option<Account> {
+    let user = upkeep_sys::user::user(name).ok()?;
+    Some(Account {
+        uid: user.uid,
+        gid: user.gid,
+        home: user.home,
+    })
+}
+
+fn username() -> String {
+    let named = ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
+    let uid = std::fs::metadata("/proc/self")
+        .ok()
+        .map(|data| std::os::unix::fs::MetadataExt::uid(&data));
+    let of_process = uid
+        .and_then(|uid| upkeep_sys::user::user(&uid.to_string()).ok())
+        .map(|user| user.name);
+    of_process.or(named).unwrap_or_default()
+}
+
+fn module_conf(context: &Context) -> Map<String, Value> {
+    std::fs::read(&context.home.module_conf)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default()
+}
+
+/// Our environment, without what an app that runs us under PM2 has from PM2.
+fn variables() -> Map<String, Value> {
+    const OF_PM2: [&str; 14] = [
+        "name",
+        "namespace",
+        "pm_id",
+        "status",
+        "exec_mode",
+        "exec_interpreter",
+        "pm_exec_path",
+        "pm_cwd",
+        "pm_out_log_path",
+        "pm_err_log_path",
+        "pm_pid_path",
+        "unique_id",
+        "created_at",
+        "pm_uptime",
+    ];
+    let under_pm2 = std::env::var_os("pm_id").is_some() && std::env::var_os("pm_exec_path").is_some();
+    std::env::vars_os()
+        .map(|(name, value)| {
+            (
+                name.to_string_lossy().into_owned(),
+                json!(value.to_string_lossy()),
+            )
+        })
+        .filter(|(name, _)| !(under_pm2 && OF_PM2.contains(&name.as_str())))
+        .collect()
+}
