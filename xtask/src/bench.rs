@@ -7,6 +7,7 @@
 mod lab;
 mod measure;
 mod peers;
+pub(crate) mod pm2;
 mod report;
 mod rows;
 

@@ -47,7 +47,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "upkeep-cli",
-        &["upkeep-api", "upkeep-playbook", "upkeep-host", "upkeep-model"],
+        &[
+            "upkeep-api",
+            "upkeep-pm2",
+            "upkeep-playbook",
+            "upkeep-host",
+            "upkeep-model",
+        ],
     ),
     (
         "upkeep-pm2-cli",

@@ -29,6 +29,7 @@ cargo xtask VERB
   quickstart            build, start examples/quickstart, show it
   size                  build the static release binary and weigh it
   bench supervise [--quick] [--only PEER,…] [--rows ROW,…] [--json FILE]
+  bench pm2 [--quick]
                         upkeep beside pm2, supervisord, s6 and runit, in one run
 ";
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ["quickstart"] => quickstart::run(),
         ["size"] => size::run(),
         ["bench", "supervise", rest @ ..] => bench::run(rest),
+        ["bench", "pm2", rest @ ..] => bench::pm2::run(rest),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

@@ -165,6 +165,22 @@ pub struct Change {
     pub instances: Vec<u32>,
     /// What.
     pub what: What,
+    /// Of an update: which parts of the specification.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+}
+
+/// One part of a specification that is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Where: `instances`, `stop.grace`, `env.PORT`.
+    pub key: String,
+    /// What it was, as JSON; absent: it was not there. Values of variables are never told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<serde_json::Value>,
+    /// What it becomes, as JSON; absent: it goes away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<serde_json::Value>,
 }
 
 /// Kinds of change.

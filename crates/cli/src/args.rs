@@ -67,6 +67,21 @@ Examples:
   upkeep start -n mailer -- ./bin/worker --queue mail
   cat upkeep.yaml | upkeep start -")]
     Start(Start),
+    /// Bring apps to what files say: touch only what differs, and say what that is
+    #[command(after_help = "\
+Examples:
+  upkeep diff upkeep.yaml             what would change
+  upkeep apply upkeep.yaml            change that and nothing else
+  upkeep apply ecosystem.config.js --env production")]
+    Apply(Files),
+    /// Say what `apply` would change, and change nothing
+    Diff(Files),
+    /// Write what a file of PM2 says as an `upkeep.yaml`, and list what it could not carry over
+    #[command(after_help = "\
+Examples:
+  upkeep import ecosystem.config.js
+  upkeep import ecosystem.config.js --env production -o production.upkeep.yaml")]
+    Import(Import),
     /// Stop apps, dependents first
     Stop(Selectors),
     /// Restart apps, dependencies first; with a file: bring its apps to what it says and restart them
@@ -151,6 +166,37 @@ pub(crate) struct Start {
     /// Arguments of the program; without WHAT: the program and its arguments
     #[arg(last = true, value_name = "ARGUMENTS")]
     pub(crate) arguments: Vec<String>,
+}
+
+/// Arguments of `apply` and `diff`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Files {
+    /// Files of apps, or `-` for one on standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<String>,
+    /// Which `env_NAME` of an ecosystem file holds
+    #[arg(long, value_name = "NAME")]
+    pub(crate) env: Option<String>,
+    /// Only these apps
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+}
+
+/// Arguments of `import`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Import {
+    /// The file of PM2: JavaScript, JSON or YAML
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Which `env_NAME` goes into `env`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) env: Option<String>,
+    /// Where to write; `-` prints it [default: upkeep.yaml beside the file]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace a file that is there
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 /// Arguments of verbs over selections.

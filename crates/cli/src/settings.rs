@@ -27,6 +27,14 @@ impl Settings {
     }
 
     /// What every action takes.
+    /// The same, but nothing is done.
+    pub(crate) fn dry(&self) -> Self {
+        Self {
+            dry_run: true,
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn options(&self) -> upkeep_api::body::ActionOptions {
         upkeep_api::body::ActionOptions {
             reason: self.reason.clone(),

@@ -108,6 +108,11 @@ impl Fault {
     }
 }
 
+/// A file of ours as YAML.
+pub fn to_yaml(file: &serde_json::Value) -> Result<String, FileError> {
+    serde_saphyr::to_string(file).map_err(|error| Fault::new(None, error.to_string()).in_file("upkeep.yaml"))
+}
+
 /// ``did you mean `instances`?`` for something close to one of the `known` names.
 pub(crate) fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let lower = written.to_lowercase().replace('-', "_");

@@ -24,6 +24,7 @@ pub mod client;
 pub mod config;
 pub mod date;
 pub mod home;
+pub mod import;
 pub mod inspect;
 pub mod prepare;
 pub mod record;

@@ -16,6 +16,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+pub(crate) use pm2::program as pm2_program;
+
 use anyhow::{Context as _, ensure};
 
 use super::lab::{App, Lab};

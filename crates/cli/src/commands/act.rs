@@ -1,7 +1,7 @@
 //! Verbs that change something.
 
 use upkeep_api::{
-    body::{ActionResult, AppView, Change, Selection, What},
+    body::{ActionResult, AppView, Change, Difference, Selection, What},
     client::Client,
 };
 use upkeep_model::state::Actual;
@@ -66,6 +66,9 @@ pub(crate) fn show(result: &ActionResult, settings: &Settings, output: Output) -
     } else {
         for change in &result.changes {
             output.say(&sentence(change, settings.dry_run));
+            for difference in &change.differences {
+                output.say(&format!("    {}", described(difference)));
+            }
         }
         if result.changes.is_empty() {
             output.say("nothing to do");
@@ -117,6 +120,20 @@ fn not_started(result: &ActionResult) -> Vec<(String, &str)> {
         })
         .map(|(app, instance)| (format!("{}:{}", app.name, instance.index), instance.why.as_str()))
         .collect()
+}
+
+/// `stop.grace: 15s → 30s`.
+fn described(difference: &Difference) -> String {
+    let shown = |value: &Option<serde_json::Value>| match value {
+        None => "nothing".to_owned(),
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    };
+    let key = &difference.key;
+    match (&difference.old, &difference.new) {
+        (Some(old), Some(new)) if old == new => format!("{key}: another value"),
+        (old, new) => format!("{key}: {} → {}", shown(old), shown(new)),
+    }
 }
 
 fn sentence(change: &Change, dry_run: bool) -> String {

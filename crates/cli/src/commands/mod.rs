@@ -3,6 +3,7 @@
 mod act;
 mod follow;
 mod foreground;
+mod import;
 mod look;
 mod machine;
 mod read;
@@ -17,6 +18,7 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
         Command::Completions(completions) => return machine::completions(&completions),
         Command::HelpAll => return machine::help_all(output),
         Command::Validate(validate) => return start::validate(&validate, output),
+        Command::Import(import) => return import::import(&import, output),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -26,6 +28,8 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
         match command {
             Command::Start(start) => start::start(start, settings, output, false).await,
             Command::Restart(start) => start::start(start, settings, output, true).await,
+            Command::Apply(files) => start::files(&files, settings, output).await,
+            Command::Diff(files) => start::files(&files, &settings.dry(), output).await,
             Command::Stop(selectors) => act::act("stop", selectors.selectors, settings, output).await,
             Command::Delete(selectors) => act::act("delete", selectors.selectors, settings, output).await,
             Command::Ls(ls) => look::ls(&ls, settings, output).await,
@@ -41,7 +45,9 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Resurrect => act::snapshot("POST", "/v1/snapshot/restore", settings, output).await,
             Command::Run(run) => foreground::run(&run, settings, output).await,
             Command::Upgrade(upgrade) => machine::upgrade(&upgrade, settings, output).await,
-            Command::Completions(_) | Command::HelpAll | Command::Validate(_) => Ok(Exit::Done),
+            Command::Completions(_) | Command::HelpAll | Command::Validate(_) | Command::Import(_) => {
+                Ok(Exit::Done)
+            }
         }
     })
 }

@@ -89,6 +89,23 @@ pub(crate) async fn start(
     apply(&mut client, resolved.apps, false, settings, output).await
 }
 
+/// `apply` and, with a dry run, `diff`.
+pub(crate) async fn files(files: &args::Files, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
+    let known = known_apps(settings).await;
+    let mut apps = Vec::new();
+    for file in &files.files {
+        apps.extend(load(
+            Path::new(file),
+            files.env.as_deref(),
+            &files.only,
+            known.clone(),
+            output,
+        )?);
+    }
+    let mut client = connect_or_start(settings).await?;
+    apply(&mut client, apps, false, settings, output).await
+}
+
 /// The apps that a running daemon has; none if none runs.
 async fn known_apps(settings: &Settings) -> BTreeSet<AppName> {
     let list = match crate::connect::connect(settings).await {
@@ -267,6 +284,13 @@ fn read(path: &Path, env_name: Option<&str>, known_apps: BTreeSet<AppName>) -> a
             )
             .into());
         }
+        if is_javascript(path) && path.exists() {
+            let (text, directory) = evaluate(path)?;
+            let written = file::parse(&text, &shown, Format::Ecosystem)?;
+            return with_facts(directory, env_name, known_apps, |facts| {
+                Ok(file::resolve::resolve(written, facts)?)
+            });
+        }
         // The name may refuse what the content need not be read for.
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -292,6 +316,39 @@ fn read(path: &Path, env_name: Option<&str>, known_apps: BTreeSet<AppName>) -> a
     with_facts(directory, env_name, known_apps, |facts| {
         Ok(file::resolve::resolve(written, facts)?)
     })
+}
+
+/// Whether a file is a program that has to be run to be read.
+fn is_javascript(path: &Path) -> bool {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| ["js", "cjs", "mjs", "ts", "mts", "cts"].contains(&extension))
+}
+
+/// What an ecosystem file in JavaScript says, as JSON, and the folder it stands in: the user's `node` runs it.
+fn evaluate(path: &Path) -> anyhow::Result<(String, PathBuf)> {
+    let absolute = std::path::absolute(path)?;
+    let folder = absolute
+        .parent()
+        .map_or_else(|| PathBuf::from("/"), Path::to_owned);
+    let name = absolute
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let (value, printed) = upkeep_pm2::config::load_value(&folder, &name).map_err(|error| {
+        Advised::new(
+            Exit::Refused,
+            format!("failed to read `{}`: {error}", path.display()),
+        )
+        .hint("such a file is a program, which your `node` runs to read it")
+    })?;
+    if !printed.trim().is_empty() {
+        use std::io::Write as _;
+        // What the file prints is for a person; if nobody reads it, nothing is lost.
+        let _ = std::io::stderr().lock().write_all(printed.as_bytes());
+    }
+    Ok((value.to_string(), folder))
 }
 
 fn command_line(start: args::Start, list: &AppList) -> anyhow::Result<Resolved> {

@@ -248,6 +248,7 @@ impl Director {
                 app: name.clone(),
                 instances: Vec::new(),
                 what: What::Deleted,
+                differences: Vec::new(),
             })
             .collect();
         if selection.options.dry_run {
@@ -326,6 +327,7 @@ impl Director {
                     app: name.clone(),
                     instances: Vec::new(),
                     what: What::Stopped,
+                    differences: Vec::new(),
                 })
                 .collect();
             (dependencies, changes)
@@ -369,6 +371,7 @@ impl Director {
                 app: record.spec.name.clone(),
                 instances: Vec::new(),
                 what: What::Unchanged,
+                differences: Vec::new(),
             })
             .collect();
         if options.dry_run {

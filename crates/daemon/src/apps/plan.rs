@@ -1,9 +1,14 @@
 //! What a command changes, worked out before anything is done: data, for a `dry_run` to show and for the store to take.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde_json::Value;
 
 use upkeep_api::{
-    body::{Apply, Change, What},
+    body::{Apply, Change, Difference, What},
     error::Code,
 };
 use upkeep_model::{
@@ -131,6 +136,10 @@ pub(super) fn apply(
             app: name.clone(),
             instances: Vec::new(),
             what,
+            differences: match old {
+                Some(entry) if what == What::Updated => differences(&entry.record.spec, spec),
+                _ => Vec::new(),
+            },
         });
         if what == What::Unchanged {
             continue;
@@ -181,6 +190,7 @@ pub(super) fn act(
             app: name.clone(),
             instances: instances.clone().unwrap_or_default(),
             what,
+            differences: Vec::new(),
         });
         let mut record = AppRecord::clone(&entry.record);
         for (index, instance) in record.instances.iter_mut().enumerate() {
@@ -225,6 +235,52 @@ impl Plan {
         self.records.insert(name, Arc::new(record));
         Ok(())
     }
+}
+
+/// What is not the same in two specifications, by path. Of variables only that they differ: a value may be a secret.
+fn differences(old: &AppSpec, new: &AppSpec) -> Vec<Difference> {
+    // The caller's environment is no part of what a user declared.
+    let tree = |spec: &AppSpec| {
+        serde_json::to_value(AppSpec {
+            inherited_env: BTreeMap::new(),
+            ..spec.clone()
+        })
+        .unwrap_or_default()
+    };
+    let mut found = Vec::new();
+    compare("", Some(&tree(old)), Some(&tree(new)), &mut found);
+    found
+}
+
+fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<Difference>) {
+    if old == new {
+        return;
+    }
+    if let (Some(Value::Object(before)), Some(Value::Object(after))) = (old, new) {
+        let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        for key in keys {
+            let inner = if path.is_empty() {
+                key.clone()
+            } else {
+                format!("{path}.{key}")
+            };
+            compare(&inner, before.get(key), after.get(key), found);
+        }
+        return;
+    }
+    let hide = |value: Option<&Value>| {
+        let value = value.filter(|value| !value.is_null())?;
+        Some(if path.starts_with("env.") {
+            "(hidden)".into()
+        } else {
+            value.clone()
+        })
+    };
+    found.push(Difference {
+        key: path.to_owned(),
+        old: hide(old),
+        new: hide(new),
+    });
 }
 
 fn check(spec: &AppSpec) -> Result<(), Refusal> {

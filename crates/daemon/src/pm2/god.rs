@@ -813,7 +813,9 @@ impl God {
         let uptime_ms = exit.exited_mono_ms.saturating_sub(exit.started_mono_ms);
         let (verdict, name, path) = {
             let mut state = process.state.borrow_mut();
-            let ordered = matches!(state.machine.actual(), Actual::Stopping | Actual::Killing)
+            // An old worker that is told to disconnect ends by itself.
+            let ordered = state.retired
+                || matches!(state.machine.actual(), Actual::Stopping | Actual::Killing)
                 || record::text(&state.record, "status") == Some("stopping");
             let rules = rules(&state.record);
             let mut counters = state.counters;

@@ -90,6 +90,9 @@ async fn answer(god: &Rc<God>, message: Vec<Argument>, who: &str) -> Option<Vec<
                 _ => Vec::new(),
             };
             match methods::call(god, method, arguments, who).await {
+                // Its answer is a signal and the end of the connection: an answer in words is one too many for PM2's
+                // own client.
+                _ if method == "killMe" => return None,
                 Ok(None) => json!({ "args": [] }),
                 Ok(Some(value)) => json!({ "args": [value] }),
                 Err(why) => json!({ "error": why, "stack": format!("Error: {why}") }),

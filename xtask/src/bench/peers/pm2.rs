@@ -13,6 +13,20 @@ use crate::{
 
 const VERSION: &str = "7.0.4";
 
+/// The real PM2's command; it is installed if need be.
+pub(crate) fn program() -> anyhow::Result<PathBuf> {
+    let dir = peers_dir()?.join("pm2");
+    let program = dir.join("node_modules/pm2/bin/pm2");
+    if !program.is_file() {
+        fs::create_dir_all(&dir)?;
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--prefix"])
+            .arg(&dir);
+        shell::read(npm.arg(format!("pm2@{VERSION}")))?;
+    }
+    Ok(program)
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Pm2 {
     program: PathBuf,
@@ -29,14 +43,7 @@ impl Peer for Pm2 {
 
     fn install(&mut self) -> anyhow::Result<String> {
         let dir = peers_dir()?.join("pm2");
-        self.program = dir.join("node_modules/pm2/bin/pm2");
-        if !self.program.is_file() {
-            fs::create_dir_all(&dir)?;
-            let mut npm = Command::new("npm");
-            npm.args(["install", "--no-audit", "--no-fund", "--prefix"])
-                .arg(&dir);
-            shell::read(npm.arg(format!("pm2@{VERSION}")))?;
-        }
+        self.program = program()?;
         let package = fs::read_to_string(dir.join("node_modules/pm2/package.json"))?;
         let package: serde_json::Value = serde_json::from_str(&package)?;
         let node = shell::read(Command::new("node").arg("--version"))?;
