@@ -194,14 +194,14 @@ fn start_apps(invocation: Invocation, home: upkeep_pm2::home::Pm2Home, delay: Du
 }
 
 /// How many apps run; modules do not count.
-fn running(context: &mut Context) -> usize {
+fn running(context: &mut Context, states: &[&str]) -> usize {
     let processes = context.processes().unwrap_or_default();
     processes
         .iter()
         .filter(|process| {
             let record = process.get("pm2_env").unwrap_or(process);
             let status = record.get("status").and_then(Value::as_str).unwrap_or_default();
-            record.get("pmx_module") != Some(&Value::Bool(true)) && ALIVE.contains(&status)
+            record.get("pmx_module") != Some(&Value::Bool(true)) && states.contains(&status)
         })
         .count()
 }
@@ -214,16 +214,17 @@ fn twin(context: &Context, invocation: Option<&Invocation>) -> Result<Context, F
     Ok(twin)
 }
 
-/// Ends apps and daemon.
-fn stop(context: &mut Context) {
-    context.silent = true;
-    context.disconnect();
-    if let Err(failure) = commands::perform_words(context, &["kill"])
-        && let Some(message) = failure.message
-    {
-        grumble(&message);
-    }
-    note("PM2 successfully stopped");
+/// Ends apps and daemon in a thread of its own, so that the last words of the apps are shown.
+fn stop(mut context: Context) -> Receiver<Option<Failure>> {
+    let (sender, receiver) = sync_channel(1);
+    std::thread::spawn(move || {
+        context.silent = true;
+        context.disconnect();
+        let outcome = commands::perform_words(&mut context, &["kill"]);
+        // Nobody waits for it if showing has failed.
+        let _ = sender.send(outcome.err());
+    });
+    receiver
 }
 
 fn run(mut context: Context, plan: Plan) -> Result<(), Failure> {
@@ -251,9 +252,14 @@ fn run(mut context: Context, plan: Plan) -> Result<(), Failure> {
         }
         Ok(false)
     };
+    let mut stopping: Option<Receiver<Option<Failure>>> = None;
     let mut until = || {
+        if let Some(stopped) = &stopping {
+            return Ok(!matches!(stopped.try_recv(), Err(TryRecvError::Empty)));
+        }
         if signalled(&signals) {
-            return Ok(true);
+            stopping = Some(stop(twin(&watcher, None)?));
+            return Ok(false);
         }
         // The second question comes when the bus is heard: from then on nothing is missed.
         if std::mem::take(&mut first) {
@@ -269,21 +275,25 @@ fn run(mut context: Context, plan: Plan) -> Result<(), Failure> {
             }
             Some(Ok(Some(failure))) => {
                 trouble = Some(failure);
-                return Ok(true);
+                stopping = Some(stop(twin(&watcher, None)?));
+                return Ok(false);
             }
-            Some(Err(TryRecvError::Disconnected)) => return Ok(true),
+            Some(Err(TryRecvError::Disconnected)) => {
+                stopping = Some(stop(twin(&watcher, None)?));
+                return Ok(false);
+            }
             Some(Err(TryRecvError::Empty)) | None => {}
         }
         if plan.auto_exit && look.is_some_and(|at| Instant::now() >= at) {
             look = Some(Instant::now() + BETWEEN_LOOKS);
-            if running(&mut watcher) > 0 {
+            if running(&mut watcher, &ALIVE) > 0 {
                 looks = LOOKS;
             } else {
                 looks -= 1;
                 note(&format!("0 application online, retry = {looks}"));
                 if looks == 0 {
                     code = NOTHING_RUNS;
-                    return Ok(true);
+                    stopping = Some(stop(twin(&watcher, None)?));
                 }
             }
         }
@@ -302,7 +312,11 @@ fn run(mut context: Context, plan: Plan) -> Result<(), Failure> {
             until: &mut until,
         },
     );
-    stop(&mut context);
+    if outcome.is_err() {
+        // Nobody reads us any more; the apps are ended all the same.
+        let _ = stop(context).recv();
+    }
+    note("PM2 successfully stopped");
     outcome?;
     if let Some(failure) = trouble {
         return Err(failure);

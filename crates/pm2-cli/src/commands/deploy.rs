@@ -8,7 +8,7 @@ mod target;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use upkeep_pm2::config;
+use upkeep_pm2::config::{self, ConfigError};
 
 use crate::{
     args::Invocation,
@@ -79,7 +79,12 @@ pub(super) fn deploy(context: &mut Context, invocation: &Invocation) -> Result<(
     let Some(environment) = words.next() else {
         return context.print(HELP);
     };
-    let (value, _) = config::load_value(&context.cwd, &file).map_err(complain)?;
+    let (value, _) = config::load_value(&context.cwd, &file).map_err(|error| match error {
+        ConfigError::Missing { name } => {
+            complain(format_args!("ENOENT: no such file or directory, open '{name}'"))
+        }
+        other => complain(other),
+    })?;
     let Some(settings) = value.pointer("/deploy").and_then(|deploy| deploy.get(environment)) else {
         return Err(complain(format_args!(
             "{environment} environment is not defined in {file} file"
@@ -262,36 +267,46 @@ impl Run<'_> {
     }
 
     fn or_say(&self, outcome: Result<(), i32>, complaint: &str) -> Result<(), i32> {
-        outcome.map_err(|_| {
-            use std::io::Write as _;
-            // The exit code tells as well.
-            let _ = writeln!(std::io::stderr().lock(), "\n  {complaint}\n");
-            1
+        outcome.or_else(|_| {
+            self.print("")?;
+            let _ = complain(format_args!("  {complaint}"));
+            self.print("")?;
+            Err(1)
         })
     }
 
+    /// This very machine, called `localhost`, needs no ssh.
+    fn command(&self, command: &str) -> Command {
+        if self.target.host == "localhost" {
+            let mut shell = Command::new("bash");
+            shell.args(["-c", command]);
+            return shell;
+        }
+        let mut ssh = Command::new("ssh");
+        ssh.args(self.target.ssh_arguments()).arg(command);
+        ssh
+    }
+
     fn ssh(&self, command: &str) -> Result<(), i32> {
-        let status = Command::new("ssh")
-            .args(self.target.ssh_arguments())
-            .arg(command)
-            .status()
-            .map_err(|error| {
-                let _ = complain(format_args!("failed to run `ssh`: {error}"));
-                127
-            })?;
+        let status = self.command(command).status().map_err(cannot_run)?;
         check(status.code())
     }
 
     fn ask(&self, command: &str) -> Result<String, i32> {
-        let output = Command::new("ssh")
-            .args(self.target.ssh_arguments())
-            .arg(command)
+        let output = self
+            .command(command)
             .stderr(Stdio::inherit())
             .output()
-            .map_err(|_| 127)?;
+            .map_err(cannot_run)?;
         check(output.status.code())?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
+}
+
+fn cannot_run(error: std::io::Error) -> i32 {
+    // The code tells that there was something.
+    let _ = complain(format_args!("failed to run the shell: {error}"));
+    127
 }
 
 fn check(code: Option<i32>) -> Result<(), i32> {

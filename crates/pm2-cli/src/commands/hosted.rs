@@ -36,7 +36,7 @@ pub(super) fn link(context: &mut Context, invocation: &Invocation) -> Result<(),
 
 pub(super) fn unlink(context: &mut Context, _: &Invocation) -> Result<(), Failure> {
     say(context, "Permanently disable agent...")?;
-    say(context, "Agent interaction ended")
+    say(context, "No interaction config file found")
 }
 
 pub(super) fn logout(context: &mut Context, _: &Invocation) -> Result<(), Failure> {

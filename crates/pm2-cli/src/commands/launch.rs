@@ -54,10 +54,9 @@ pub(super) fn delete(context: &mut Context, name: &str) -> Result<usize, Failure
             .rpc()?
             .call_with("stopWatch", vec![json!("deleteProcessId"), json!(id)])?;
         context.call("deleteProcessId", json!(id))?;
-        context.call(
-            "notifyByProcessId",
-            json!({"id": id, "action_name": "delete", "manually": true}),
-        )?;
+        let notice = json!({"id": id, "action_name": "delete", "manually": true});
+        // The daemon has forgotten the id by now and says so; the real command line asks nevertheless.
+        let _ = context.rpc()?.call("notifyByProcessId", notice);
     }
     Ok(ids.len())
 }

@@ -190,6 +190,9 @@ fn install_here(context: &mut Context) -> Result<(), Failure> {
 /// npm installs into a folder beside the others, which takes the place of the old one when all is well.
 fn install_with_npm(context: &mut Context, word: &str, watched: Option<u64>) -> Result<(), Failure> {
     let style = context.style;
+    if is_name(word) && home_of(context, word).is_dir() {
+        say(context, "Module already installed. Updating.")?;
+    }
     say(
         context,
         &format!("Calling {} to install {word} ...", style.bold(style.red("[NPM]"))),

@@ -135,7 +135,7 @@ fn run(invocation: &Invocation, operands: Vec<String>) -> Result<(), Failure> {
         }
         if auto_exit && look.is_some_and(|at| Instant::now() >= at) {
             look = Some(Instant::now() + BETWEEN_LOOKS);
-            if running(&mut watcher) == 0 {
+            if running(&mut watcher, &["online", "launching"]) == 0 {
                 out("0 application online, exiting\n")?;
                 trouble = Some(Failure::said(1));
                 return Ok(true);

@@ -110,7 +110,8 @@ fn sources(context: &Context, tail: &Tail, processes: &[Value]) -> Vec<Source> {
             }
         }
     }
-    sources.sort_by_key(|source| source.changed);
+    // The daemon's own comes first, whenever it was written.
+    sources.sort_by_key(|source| (source.output.is_some(), source.changed));
     sources
 }
 
