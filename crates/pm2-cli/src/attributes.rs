@@ -118,15 +118,16 @@ fn watch_delay(text: &str) -> Value {
         None => text.parse::<f64>().map(|seconds| seconds * 1000.0),
     };
     // What is no number is for the check to complain about.
-    milliseconds.map_or(json!(text), |number| json!(number.to_string()))
+    milliseconds.map_or_else(|_| json!(text), |number| json!(number.to_string()))
 }
 
 /// `--watch`: everything, or these.
 pub(crate) fn watch(options: &Options) -> Value {
     let paths: Vec<_> = options.all("watch").collect();
-    match paths.is_empty() {
-        true => json!(options.has("watch")),
-        false => json!(paths),
+    if paths.is_empty() {
+        json!(options.has("watch"))
+    } else {
+        json!(paths)
     }
 }
 

@@ -164,6 +164,10 @@ impl Context {
         self.home.make().map_err(|error| {
             Failure::new(format!("failed to make `{}`: {error}", self.home.root.display()))
         })?;
+        if !self.home.touch.exists() {
+            // Who looks for it wants to know whether this home was used before; nothing depends on it.
+            let _ = std::fs::write(&self.home.touch, "");
+        }
         let discrete = std::env::var_os("PM2_DISCRETE_MODE").is_some();
         if !discrete {
             self.say(format!(

@@ -135,7 +135,8 @@ pub(crate) fn run(context: &Context, job: &Job) -> Result<(), Failure> {
     each(&job.ids, limit, &|id| on_one(context, job, id))?;
     if let Some(target) = job.target.as_ref().filter(|_| job.by_name) {
         let notice = json!({"id": target, "action_name": method, "manually": true});
-        Client::connect(&context.home.rpc)?.call("notifyByProcessId", notice)?;
+        // It is known by its ids; the name is told as the real one does it, and nobody minds.
+        let _ = Client::connect(&context.home.rpc)?.call("notifyByProcessId", notice);
     }
     Ok(())
 }
@@ -170,7 +171,8 @@ fn on_one(context: &Context, job: &Job, id: &Value) -> Result<(), Failure> {
     let shown = upkeep_pm2::prepare::as_text(id);
     context.say(format_args!("[{}]({shown}) \u{2713}", name.unwrap_or_default()))?;
     let notice = json!({"id": id, "action_name": job.action.word(), "manually": true});
-    client.call("notifyByProcessId", notice)?;
+    // What is deleted cannot be told of any more, and says so.
+    let _ = client.call("notifyByProcessId", notice);
     Ok(())
 }
 

@@ -129,16 +129,10 @@ pub fn name_of_script(script: &str) -> String {
     base.rfind('.').map_or(base, |at| &base[..at]).to_owned()
 }
 
-/// Decisions that start and restart have in common. What is to be said about them is returned.
-pub fn settle(conf: &mut Map<String, Value>, place: &Place) -> Result<Vec<String>, PrepareError> {
-    let mut notes = Vec::new();
-    match conf.get("cron_restart") {
-        Some(Value::String(pattern)) => {
-            notes.push(format!("cron restart at {pattern}"));
-            check_cron(pattern).map_err(|why| PrepareError::Cron { why })?;
-        }
-        Some(_) => notes.push("disabling cron restart".to_owned()),
-        None => {}
+/// Decisions that start and restart have in common.
+pub fn settle(conf: &mut Map<String, Value>, place: &Place) -> Result<(), PrepareError> {
+    if let Some(Value::String(pattern)) = conf.get("cron_restart") {
+        check_cron(pattern).map_err(|why| PrepareError::Cron { why })?;
     }
     let cluster = conf.get("exec_mode") == Some(&json!("cluster_mode"));
     let instances = conf.get("instances").and_then(Value::as_f64).unwrap_or(0.0);
@@ -155,7 +149,7 @@ pub fn settle(conf: &mut Map<String, Value>, place: &Place) -> Result<Vec<String
     conf.insert("username".to_owned(), json!(place.username));
     account(conf, place)?;
     schema::reorder(conf);
-    Ok(notes)
+    Ok(())
 }
 
 fn account(conf: &mut Map<String, Value>, place: &Place) -> Result<(), PrepareError> {

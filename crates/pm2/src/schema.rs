@@ -53,6 +53,24 @@ pub fn canonical(given: &Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
+/// What a record has about its app and the state of it, rather than from its environment.
+pub fn is_setting(key: &str) -> bool {
+    const STATE: [&str; 11] = [
+        "pm_exec_path",
+        "pm_cwd",
+        "pm_out_log_path",
+        "pm_err_log_path",
+        "pm_log_path",
+        "pm_pid_path",
+        "pm_id",
+        "pm_uptime",
+        "status",
+        "restart_time",
+        "unstable_restarts",
+    ];
+    STATE.contains(&key) || key == "created_at" || ATTRIBUTES.iter().any(|attribute| attribute.name == key)
+}
+
 /// Renames, checks and converts what a user wrote. Unknown keys are dropped, except `env_NAME`.
 pub fn check(given: &Map<String, Value>) -> Checked {
     let mut named: Map<String, Value> = Map::new();
@@ -68,7 +86,8 @@ pub fn check(given: &Map<String, Value>) -> Checked {
     }
     let mut checked = Checked::default();
     for attribute in ATTRIBUTES {
-        let Some(value) = named.remove(attribute.name) else {
+        let given = named.remove(attribute.name);
+        let Some(value) = given.filter(|value| attribute.keeps_nothing || convert::is_truthy(value)) else {
             if let Some(default) = attribute.default {
                 checked.conf.insert(attribute.name.to_owned(), default.value());
             }
@@ -76,9 +95,7 @@ pub fn check(given: &Map<String, Value>) -> Checked {
         };
         match attribute.convert(value) {
             Ok(value) => {
-                if attribute.keeps_nothing || convert::is_truthy(&value) {
-                    checked.conf.insert(attribute.name.to_owned(), value);
-                }
+                checked.conf.insert(attribute.name.to_owned(), value);
             }
             Err(complaint) => checked.errors.push(complaint),
         }

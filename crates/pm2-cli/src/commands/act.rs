@@ -17,8 +17,8 @@ use crate::{
 pub(super) fn restart(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
     for target in &invocation.operands {
         on_target(context, Action::Restart, target)?;
-        list::show(context)?;
     }
+    list::show(context)?;
     attach(context, invocation)
 }
 
@@ -35,16 +35,16 @@ pub(super) fn reload(context: &mut Context, invocation: &Invocation) -> Result<(
 pub(super) fn stop(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
     for target in &invocation.operands {
         on_target(context, Action::Stop, target)?;
-        list::show(context)?;
     }
+    list::show(context)?;
     Ok(())
 }
 
 pub(super) fn delete(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
     for target in &invocation.operands {
         on_target(context, Action::Delete, target)?;
-        list::show(context)?;
     }
+    list::show(context)?;
     Ok(())
 }
 
@@ -178,7 +178,7 @@ pub(super) fn renew(
             .conf
             .insert("watch".to_owned(), attributes::watch(&context.options));
     }
-    let mut conf = files::settled(context, &surroundings, checked, false)?;
+    let mut conf = files::settled(context, &surroundings, checked, false, true)?;
     conf.insert("km_link".to_owned(), json!(false));
     let mut env = Map::new();
     if update {

@@ -21,16 +21,18 @@ pub(super) fn settled(
     surroundings: &Surroundings,
     checked: schema::Checked,
     keep_env: bool,
+    says_cron: bool,
 ) -> Result<Map<String, Value>, Failure> {
     let mut conf = checked.conf;
     if keep_env {
         conf.entry("env").or_insert_with(|| json!({}));
     }
     let place = surroundings.place(context, false);
-    if let Some(Value::String(pattern)) = conf.get("cron_restart") {
-        context.say(format_args!("cron restart at {pattern}"))?;
-    } else if conf.contains_key("cron_restart") {
-        context.say("disabling cron restart")?;
+    // Only of the long name something is said.
+    match conf.get("cron_restart").filter(|_| says_cron) {
+        Some(Value::String(pattern)) => context.say(format_args!("cron restart at {pattern}"))?,
+        Some(_) => context.say("disabling cron restart")?,
+        None => {}
     }
     prepare::settle(&mut conf, &place).map_err(Failure::new)?;
     schema::reorder(&mut conf);
@@ -72,7 +74,13 @@ fn apps(
         if !checked.errors.is_empty() {
             return Err(Failure::said(1));
         }
-        let mut conf = settled(context, surroundings, checked, true)?;
+        let mut conf = settled(
+            context,
+            surroundings,
+            checked,
+            true,
+            given.contains_key("cron_restart"),
+        )?;
         if of_static {
             conf.retain(|key, _| matches!(key.as_str(), "script" | "name" | "env" | "username"));
         }
@@ -189,7 +197,8 @@ fn renew(
     conf.insert("env".to_owned(), json!(own));
     conf.extend(
         app.iter()
-            .filter(|(key, _)| *key != "env")
+            // How it runs is not changed by a restart.
+            .filter(|(key, _)| !matches!(key.as_str(), "env" | "exec_mode"))
             .map(|(key, value)| (key.clone(), value.clone())),
     );
     if !conf.contains_key("namespace") {

@@ -76,8 +76,8 @@ impl Layout {
             return Self::Piped;
         }
         match upkeep_sys::terminal::columns() {
-            Some(columns) if columns < 75 => Self::Mini,
-            Some(columns) if columns < 134 => Self::Condensed,
+            Some(columns) if columns < 66 => Self::Mini,
+            Some(columns) if columns < 130 => Self::Condensed,
             _ => Self::Full,
         }
     }
@@ -203,9 +203,13 @@ fn watch_cell(process: &Value) -> Cell {
 }
 
 fn user_cell(process: &Value) -> Cell {
+    let by_number = |uid: &Value| {
+        let uid = as_text(uid);
+        upkeep_sys::user::user(&uid).map_or(uid, |user| user.name)
+    };
     let user = field(process, "uid")
-        .or_else(|| field(process, "username"))
-        .map(as_text);
+        .map(by_number)
+        .or_else(|| field(process, "username").map(as_text));
     Cell::styled(user.unwrap_or_else(|| "N/A".to_owned()), |style, text| {
         style.bold(text)
     })

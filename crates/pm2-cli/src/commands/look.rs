@@ -1,7 +1,7 @@
 //! Short answers: `id`, `pid`, `env`, `monitor`, `unmonitor`.
 
 use serde_json::{Value, json};
-use upkeep_pm2::{inspect, prepare::as_text};
+use upkeep_pm2::{inspect, prepare::as_text, schema};
 
 use super::list;
 use crate::{
@@ -36,7 +36,7 @@ pub(super) fn pid(context: &mut Context, invocation: &Invocation) -> Result<(), 
     context.print(pids.join("\n"))
 }
 
-/// The scalars of a record, the latest first, as the real one has them.
+/// The scalars of a record that are no settings of its app, the latest first, as the real one has them.
 pub(super) fn env(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
     let id = operand(invocation);
     let list = context.processes()?;
@@ -48,6 +48,8 @@ pub(super) fn env(context: &mut Context, invocation: &Invocation) -> Result<(), 
     };
     let fields = record
         .iter()
+        .rev()
+        .filter(|(key, _)| *key == "namespace" || !schema::is_setting(key))
         .filter(|(_, value)| value.is_string() || value.is_number() || value.is_boolean());
     for (key, value) in fields {
         out(format_args!("{key}: {}\n", context.style.green(as_text(value))))?;
@@ -80,7 +82,8 @@ fn watch(context: &mut Context, invocation: &Invocation, method: &str) -> Result
         runner::ids(&list, |process| env_text(process, "name") == Some(name))
     };
     for id in ids {
-        context.call(method, id)?;
+        // An id that nobody has is not worth a word to the real one either.
+        let _ = context.rpc()?.call(method, id);
     }
     list::show(context)
 }

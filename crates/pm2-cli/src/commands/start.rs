@@ -21,8 +21,8 @@ pub(super) fn start(context: &mut Context, invocation: &Invocation) -> Result<()
     };
     for word in words {
         one(context, word)?;
-        list::show(context)?;
     }
+    list::show(context)?;
     act::attach(context, invocation)
 }
 
@@ -46,7 +46,7 @@ fn one(context: &mut Context, word: &str) -> Result<(), Failure> {
     if !checked.errors.is_empty() {
         return Err(Failure::new(checked.errors.join(",")));
     }
-    let mut conf = files::settled(context, &surroundings, checked, true)?;
+    let mut conf = files::settled(context, &surroundings, checked, true, true)?;
     if word.contains('.') && word.rsplit('/').next().is_some_and(has_extension) || word.contains('/') {
         // A file, for sure.
     } else if is_known(context, word)? {
@@ -91,7 +91,7 @@ fn one(context: &mut Context, word: &str) -> Result<(), Failure> {
 }
 
 fn has_extension(base: &str) -> bool {
-    base.rfind('.').is_some_and(|at| at > 0 && !base.contains(' '))
+    base.rfind('.').is_some_and(|at| at > 0)
 }
 
 fn schema_order(conf: &mut serde_json::Map<String, Value>) {
@@ -105,11 +105,11 @@ fn name_of(word: &str) -> String {
 
 /// Is it a name, a namespace or a number of what the daemon has?
 fn is_known(context: &mut Context, word: &str) -> Result<bool, Failure> {
-    let by_name = |process: &Value| runner::env_text(process, "name") == Some(word);
-    if context.processes()?.iter().any(by_name) {
+    if word.parse::<u64>().is_ok() {
         return Ok(true);
     }
-    if word.parse::<u64>().is_ok() {
+    let by_name = |process: &Value| runner::env_text(process, "name") == Some(word);
+    if context.processes()?.iter().any(by_name) {
         return Ok(true);
     }
     let by_namespace = |process: &Value| runner::env_text(process, "namespace") == Some(word);

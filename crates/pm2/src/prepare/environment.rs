@@ -44,7 +44,7 @@ pub fn settings(module_conf: &Map<String, Value>, name: &str, as_json: bool) -> 
     env
 }
 
-/// The variables that an app has from its file, for an environment (`--env`).
+/// The variables that a restart takes from a file, for an environment (`--env`). `port` counts at the start only.
 pub fn of_file(conf: &Map<String, Value>, environment: Option<&str>) -> Map<String, Value> {
     let mut env = Map::new();
     if let Some(Value::Object(own)) = conf.get("env") {
@@ -52,9 +52,6 @@ pub fn of_file(conf: &Map<String, Value>, environment: Option<&str>) -> Map<Stri
     }
     if let Some(io) = conf.get("io").filter(|io| io.is_object()) {
         env.insert("io".to_owned(), json!(io.to_string()));
-    }
-    if let Some(port) = conf.get("port").filter(|port| port.as_f64() != Some(0.0)) {
-        env.insert("PORT".to_owned(), port.clone());
     }
     if let Some(Value::Object(own)) = environment.and_then(|name| conf.get(&format!("env_{name}"))) {
         env.extend(flat(own));

@@ -120,11 +120,11 @@ pub(super) const ATTRIBUTES: &[Attribute] = &[
     attribute("exec_interpreter", TEXT).or(&["interpreter"]),
     attribute("node_args", LIST_TEXT)
         .or(&["interpreter_args"])
-        .read_as(Form::Words)
-        .keeping(),
+        .read_as(Form::Words),
     attribute("out_file", TEXT).or(&["out", "output", "out_log"]),
     attribute("error_file", TEXT).or(&["error", "err", "err_file", "err_log"]),
     attribute("log_file", &[Type::Flag, Type::Text]).or(&["log"]),
+    attribute("pid_file", TEXT).or(&["pid"]),
     attribute("disable_logs", FLAG),
     attribute("log_type", TEXT),
     attribute("log_date_format", TEXT),
@@ -144,7 +144,7 @@ pub(super) const ATTRIBUTES: &[Attribute] = &[
         .or(&["cron"])
         .read_as(Form::Cron)
         .keeping(),
-    attribute("merge_logs", FLAG).or(&["combine_logs"]),
+    attribute("merge_logs", FLAG).or(&["combine_logs"]).keeping(),
     attribute("vizion", FLAG).with_default(Default::True).keeping(),
     attribute("autostart", FLAG).with_default(Default::True).keeping(),
     attribute("autorestart", FLAG)
@@ -189,5 +189,4 @@ pub(super) const ATTRIBUTES: &[Attribute] = &[
     attribute("kill_retry_time", NUMBER).with_default(Default::Number(100)),
     attribute("write", FLAG).keeping(),
     attribute("io", OBJECT),
-    attribute("pid_file", TEXT).or(&["pid"]),
 ];

@@ -71,7 +71,7 @@ fn what_is_false_is_left_out_where_it_means_nothing() {
         "restart_delay": 0}),
     );
     assert!(
-        conf.get("merge_logs").is_none()
+        conf["merge_logs"] == false
             && conf.get("wait_ready").is_none()
             && conf.get("restart_delay").is_none()
     );
