@@ -52,7 +52,11 @@ fn step(case: &str, theirs: &Entry, ours: &Entry, verdict: &mut Verdict) {
         return;
     }
     let mut changes = changes(&theirs.lines, &ours.lines);
+    let ignored = std::env::var("PM2_IGNORE").unwrap_or_default();
     changes.retain(|(_, line)| {
+        if !ignored.is_empty() && matches(&ignored, line) {
+            return false;
+        }
         let known = DIFFERENCES
             .iter()
             .find(|known| (known.case.is_empty() || matches(known.case, case)) && matches(known.line, line));

@@ -29,6 +29,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         reason: "versions of PM2's agent and of ours",
     },
     Difference {
+        key: "child-internals",
+        case: "",
+        line: r"^answer(\[\d+\])?\.(process\.)?(_\w+|stdin|stdout|stderr|stdio|connected|signalCode|exitCode|killed|spawnfile|spawnargs|channel|exitedAfterDisconnect|state|id|domain|process)\b",
+        reason: "the real daemon answers with objects of Node as they are; nobody can read those",
+    },
+    Difference {
         key: "tree-pids",
         case: "",
         line: r"\._tree_pids = ",

@@ -15,6 +15,7 @@
 //!   disagreement with a kept answer is looked at again with a fresh one.
 //! - `PM2_SHOW=1` prints the transcripts.
 //! - `PM2_STRICT=1` compares every word of every message.
+//! - `PM2_IGNORE=PATTERN` is for looking: lines that match are no disagreement.
 //! - `PM2_USED=FOLDER` gets a file for each kept difference that was met.
 //!
 //! Start reading at [`case`], then [`side`].
