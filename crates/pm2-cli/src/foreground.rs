@@ -112,7 +112,10 @@ pub(crate) fn runtime(words: &[OsString]) -> ExitCode {
     } else {
         Form::Raw
     };
-    let delay = options.text("delay").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let delay = options
+        .text("delay")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     let auto_exit = !options.has("no-auto-exit");
     if options.has("web") {
         note("the web interface is not part of PM2 7, and not of this tool");
@@ -178,7 +181,11 @@ fn signalled(signals: &SignalFd) -> bool {
 }
 
 /// Starts the apps in a thread of its own, so that what they say is shown meanwhile.
-fn start_apps(invocation: Invocation, home: upkeep_pm2::home::Pm2Home, delay: Duration) -> Receiver<Option<Failure>> {
+fn start_apps(
+    invocation: Invocation,
+    home: upkeep_pm2::home::Pm2Home,
+    delay: Duration,
+) -> Receiver<Option<Failure>> {
     let (sender, receiver) = sync_channel(1);
     std::thread::spawn(move || {
         crate::context::pause(delay);
@@ -208,7 +215,8 @@ fn running(context: &mut Context, states: &[&str]) -> usize {
 
 /// A second connection to the same daemon: one looks while the other shows.
 fn twin(context: &Context, invocation: Option<&Invocation>) -> Result<Context, Failure> {
-    let mut twin = Context::new(invocation.unwrap_or(&Invocation::default()))?;
+    let nothing = Invocation::default();
+    let mut twin = Context::new(invocation.unwrap_or(&nothing))?;
     twin.home = context.home.clone();
     twin.silent = true;
     Ok(twin)
@@ -234,7 +242,6 @@ fn run(mut context: Context, plan: Plan) -> Result<(), Failure> {
     context.rpc()?;
     let mut started: Option<Receiver<Option<Failure>>> = None;
     let mut invocation = Some(plan.start);
-    let mut trouble = None;
     let mut first = true;
     let mut look = None;
     let mut looks = LOOKS;
@@ -244,7 +251,11 @@ fn run(mut context: Context, plan: Plan) -> Result<(), Failure> {
     let mut hear = |published: &upkeep_pm2::client::Published| {
         if published.event == "log:PM2" {
             let at = published.payload.get("at").and_then(Value::as_i64);
-            let text = published.payload.get("data").and_then(Value::as_str).unwrap_or_default();
+            let text = published
+                .payload
+                .get("data")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             for line in text.lines() {
                 // The reader of a container's log may have gone; that must not end the apps.
                 let _ = out(format_args!("{}: PM2 log: {line}\n", stamp(at)));
@@ -274,7 +285,10 @@ fn run(mut context: Context, plan: Plan) -> Result<(), Failure> {
                 look = Some(Instant::now() + FIRST_LOOK);
             }
             Some(Ok(Some(failure))) => {
-                trouble = Some(failure);
+                // Said here, and no reason for another status: so the real one does.
+                if let Some(message) = failure.message {
+                    grumble(&message);
+                }
                 stopping = Some(stop(twin(&watcher, None)?));
                 return Ok(false);
             }
@@ -318,10 +332,11 @@ fn run(mut context: Context, plan: Plan) -> Result<(), Failure> {
     }
     note("PM2 successfully stopped");
     outcome?;
-    if let Some(failure) = trouble {
-        return Err(failure);
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(Failure::said(code))
     }
-    if code == 0 { Ok(()) } else { Err(Failure::said(code)) }
 }
 
 /// Colours only for a terminal.

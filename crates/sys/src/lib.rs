@@ -36,6 +36,7 @@ pub mod pidfd;
 pub mod pipe;
 pub mod poll;
 pub mod process;
+pub mod raw_mode;
 pub mod rlimit;
 pub mod signal;
 pub mod spawn;

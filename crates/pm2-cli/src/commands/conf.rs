@@ -69,13 +69,21 @@ fn as_text(value: &Value) -> String {
 }
 
 /// Prints one part of the store, or all.
-pub(super) fn display(context: &Context, conf: &Map<String, Value>, app: Option<&str>) -> Result<(), Failure> {
+pub(super) fn display(
+    context: &Context,
+    conf: &Map<String, Value>,
+    app: Option<&str>,
+) -> Result<(), Failure> {
     let style = context.style;
     for (name, values) in conf.iter().filter(|(name, _)| app.is_none_or(|app| app == *name)) {
         let Value::Object(values) = values else {
             continue;
         };
-        context.print(format_args!("{}{}", style.bold("Module: "), style.bold(style.blue(name))))?;
+        context.print(format_args!(
+            "{}{}",
+            style.bold("Module: "),
+            style.bold(style.blue(name))
+        ))?;
         for (key, value) in values {
             context.print(format_args!("$ pm2 set {name}:{key} {}", as_text(value)))?;
         }
@@ -161,10 +169,9 @@ pub(super) fn get(context: &mut Context, invocation: &Invocation) -> Result<(), 
         return display(context, &conf, None);
     };
     let parts = parts(key);
-    let found = parts
-        .iter()
-        .skip(1)
-        .fold(conf.get(parts[0]), |value, part| value.and_then(|value| value.get(*part)));
+    let found = parts.iter().skip(1).fold(conf.get(parts[0]), |value, part| {
+        value.and_then(|value| value.get(*part))
+    });
     let Some(found) = found else {
         return Err(Failure::said(1));
     };

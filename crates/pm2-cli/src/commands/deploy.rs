@@ -63,7 +63,7 @@ pub(super) fn deploy(context: &mut Context, invocation: &Invocation) -> Result<(
     if first == "help" {
         return context.print(HELP);
     }
-    let file = if config::is_config(first) || first.ends_with(".json5") || first.ends_with(".js") {
+    let file = if config::is_config(first) || [".json5", ".js"].iter().any(|end| first.ends_with(end)) {
         words.next();
         first.to_owned()
     } else {
@@ -85,7 +85,10 @@ pub(super) fn deploy(context: &mut Context, invocation: &Invocation) -> Result<(
         }
         other => complain(other),
     })?;
-    let Some(settings) = value.pointer("/deploy").and_then(|deploy| deploy.get(environment)) else {
+    let Some(settings) = value
+        .pointer("/deploy")
+        .and_then(|deploy| deploy.get(environment))
+    else {
         return Err(complain(format_args!(
             "{environment} environment is not defined in {file} file"
         )));
@@ -136,8 +139,12 @@ impl Run<'_> {
             )),
             ["curr" | "current", ..] => self.ssh(&format!("cd {path}/source && git rev-parse --short HEAD")),
             ["prev" | "previous", ..] => self.ssh(&deployed(path, 2)),
-            ["exec" | "run", command @ ..] => self.ssh(&format!("cd {path}/current && {}", command.join(" "))),
-            ["revert", rest @ ..] => self.revert(rest.first().and_then(|word| word.parse().ok()).unwrap_or(1)),
+            ["exec" | "run", command @ ..] => {
+                self.ssh(&format!("cd {path}/current && {}", command.join(" ")))
+            }
+            ["revert", rest @ ..] => {
+                self.revert(rest.first().and_then(|word| word.parse().ok()).unwrap_or(1))
+            }
             ["ref", reference, ..] => self.update(reference),
             _ => self.update(self.target.reference()),
         }
@@ -166,7 +173,9 @@ impl Run<'_> {
             ""
         };
         self.or_say(
-            self.ssh(&format!("git clone {depth}--branch {branch} {repository} {path}/source")),
+            self.ssh(&format!(
+                "git clone {depth}--branch {branch} {repository} {path}/source"
+            )),
             "failed to clone",
         )?;
         self.or_say(self.link(), "symlink failed")?;
@@ -218,7 +227,9 @@ impl Run<'_> {
         )?;
         self.or_say(self.link(), "symlink failed")?;
         self.or_say(
-            self.ssh(&format!("cd {path}/source && echo `git rev-parse HEAD` >> {path}/.deploys")),
+            self.ssh(&format!(
+                "cd {path}/source && echo `git rev-parse HEAD` >> {path}/.deploys"
+            )),
             "deploy log append failed",
         )?;
         self.hook("post-deploy", Some(&self.target.post_deploy()))?;
@@ -237,9 +248,10 @@ impl Run<'_> {
         };
         self.print(format_args!("  ○ executing {name} `{hook}`"))?;
         let path = self.target.path();
-        let log = format!("/tmp/pm2-deploy-{}.log", self.target.log_name());
-        let command =
-            format!("cd {path}/current; SHARED=\"{path}/shared\" {hook} 2>&1 | tee -a {log}; exit ${{PIPESTATUS[0]}}");
+        let log = format!("/tmp/pm2-deploy-{}.log", target::log_name());
+        let command = format!(
+            "cd {path}/current; SHARED=\"{path}/shared\" {hook} 2>&1 | tee -a {log}; exit ${{PIPESTATUS[0]}}"
+        );
         self.or_say(self.ssh(&command), &format!("{name} hook failed"))
     }
 

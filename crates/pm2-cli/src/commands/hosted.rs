@@ -15,11 +15,7 @@ fn say(context: &Context, text: &str) -> Result<(), Failure> {
 fn refuse(context: &Context) -> Failure {
     use std::io::Write as _;
     // The exit code tells as well.
-    let _ = writeln!(
-        std::io::stderr().lock(),
-        "{} {WORDS}",
-        context.style.cyan(PREFIX)
-    );
+    let _ = writeln!(std::io::stderr().lock(), "{} {WORDS}", context.style.cyan(PREFIX));
     Failure::said(1)
 }
 

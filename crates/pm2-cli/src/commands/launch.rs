@@ -24,7 +24,11 @@ pub(super) fn environment(context: &Context) -> Result<Map<String, Value>, Failu
 }
 
 /// Prepares and starts an app given as in a file; the daemon's records of it.
-pub(super) fn launch(context: &mut Context, app: &Map<String, Value>, from_file: bool) -> Result<Value, Failure> {
+pub(super) fn launch(
+    context: &mut Context,
+    app: &Map<String, Value>,
+    from_file: bool,
+) -> Result<Value, Failure> {
     let checked = schema::check(app);
     if let Some(complaint) = checked.errors.first() {
         return Err(Failure::new(complaint));

@@ -61,8 +61,11 @@ pub(super) fn init(context: &mut Context, invocation: &Invocation) -> Result<(),
     context.print(format_args!("File {} generated", path.display()))
 }
 
+/// Files and their texts.
+type Files = &'static [(&'static str, &'static str)];
+
 /// Sample projects: folder, what it is, files.
-const SAMPLES: &[(&str, &str, &[(&str, &str)])] = &[
+const SAMPLES: &[(&str, &str, Files)] = &[
     (
         "simple-http-server",
         "Simple HTTP server that can be used in cluster mode",
@@ -115,19 +118,33 @@ pub(super) fn create(context: &mut Context, _: &Invocation) -> Result<(), Failur
         fs::write(folder.join(file), text)?;
     }
     context.say(format_args!("Project created in {}", folder.display()))?;
-    context.say(format_args!("Start it with: cd {name} && pm2 start ecosystem.config.js"))
+    context.say(format_args!(
+        "Start it with: cd {name} && pm2 start ecosystem.config.js"
+    ))
 }
 
 const EXAMPLES: &[(&str, &[&str])] = &[
-    ("Start and add a process to the pm2 process list:", &["pm2 start app.js --name app"]),
+    (
+        "Start and add a process to the pm2 process list:",
+        &["pm2 start app.js --name app"],
+    ),
     ("Show the process list:", &["pm2 ls"]),
-    ("Stop and delete a process from the pm2 process list:", &["pm2 delete app"]),
+    (
+        "Stop and delete a process from the pm2 process list:",
+        &["pm2 delete app"],
+    ),
     (
         "Stop, start and restart a process from the process list:",
         &["pm2 stop app", "pm2 start app", "pm2 restart app"],
     ),
-    ("Clusterize an app to all CPU cores available:", &["pm2 start -i max"]),
-    ("Bring the saved list back after a boot:", &["pm2 startup", "pm2 save"]),
+    (
+        "Clusterize an app to all CPU cores available:",
+        &["pm2 start -i max"],
+    ),
+    (
+        "Bring the saved list back after a boot:",
+        &["pm2 startup", "pm2 save"],
+    ),
     ("Install pm2 auto completion:", &["pm2 completion install"]),
 ];
 
@@ -178,8 +195,25 @@ const END: &str = "###-end-pm2-completion-###";
 
 /// Commands that take the name of an app.
 const TAKE_APPS: &[&str] = &[
-    "delete", "del", "describe", "desc", "info", "show", "env", "flush", "logs", "log", "pid", "reload", "reset",
-    "restart", "scale", "start", "stop", "monitor", "unmonitor",
+    "delete",
+    "del",
+    "describe",
+    "desc",
+    "info",
+    "show",
+    "env",
+    "flush",
+    "logs",
+    "log",
+    "pid",
+    "reload",
+    "reset",
+    "restart",
+    "scale",
+    "start",
+    "stop",
+    "monitor",
+    "unmonitor",
 ];
 
 fn complete(context: &mut Context) -> Result<(), Failure> {
@@ -221,7 +255,9 @@ fn complete(context: &mut Context) -> Result<(), Failure> {
     candidates.retain(|candidate| candidate.starts_with(&partial));
     candidates.sort();
     candidates.dedup();
-    candidates.iter().try_for_each(|candidate| out(format_args!("{candidate}\n")))
+    candidates
+        .iter()
+        .try_for_each(|candidate| out(format_args!("{candidate}\n")))
 }
 
 pub(super) fn completion(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
@@ -255,7 +291,7 @@ pub(super) fn completion(context: &mut Context, invocation: &Invocation) -> Resu
 fn without_completion(text: &str) -> Option<String> {
     let from = text.find(BEGIN)?;
     let to = from + text[from..].find(END)? + END.len();
-    let rest = text[to..].strip_prefix('\n').unwrap_or(&text[to..]);
+    let rest = text[to..].strip_prefix('\n').unwrap_or_else(|| &text[to..]);
     Some(format!("{}{rest}", &text[..from]))
 }
 
@@ -271,20 +307,29 @@ fn section(context: &Context, name: &str) -> String {
     format!("--- {} {rule}", context.style.bold(context.style.blue(name)))
 }
 
-pub(super) fn report(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
+pub(super) fn report(context: &mut Context, _: &Invocation) -> Result<(), Failure> {
     let daemon = context.call("getReport", json!({}))?;
     let rule = "=".repeat(79);
     let now = jiff::Zoned::now();
-    let field = |context: &Context, name: &str, value: &str| context.print(format_args!("{name:20} : {value}"));
+    let field =
+        |context: &Context, name: &str, value: &str| context.print(format_args!("{name:20} : {value}"));
     let shown = |key: &str| match daemon.get(key) {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(list)) => list.iter().map(|word| word.as_str().unwrap_or_default()).collect::<Vec<_>>().join(","),
+        Some(Value::Array(list)) => list
+            .iter()
+            .map(|word| word.as_str().unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join(","),
         Some(Value::Null) | None => "undefined".to_owned(),
         Some(other) => other.to_string(),
     };
     context.print("\n\n\n```")?;
     context.print("--- PM2 report ----------------------------------------------------------------")?;
-    field(context, "Date", &now.strftime("%a %b %d %Y %H:%M:%S GMT%z (%Z)").to_string())?;
+    field(
+        context,
+        "Date",
+        &now.strftime("%a %b %d %Y %H:%M:%S GMT%z (%Z)").to_string(),
+    )?;
     context.print(&rule)?;
     context.print(section(context, "Daemon"))?;
     for (name, key) in [
@@ -302,9 +347,17 @@ pub(super) fn report(context: &mut Context, invocation: &Invocation) -> Result<(
     context.print(&rule)?;
     context.print(section(context, "CLI"))?;
     field(context, "local pm2", PM2_VERSION)?;
-    field(context, "program", &format!("upkeep {}", env!("CARGO_PKG_VERSION")))?;
+    field(
+        context,
+        "program",
+        &format!("upkeep {}", env!("CARGO_PKG_VERSION")),
+    )?;
     field(context, "argv", &std::env::args().collect::<Vec<_>>().join(","))?;
-    field(context, "user", &std::env::var("USER").unwrap_or_else(|_| "undefined".to_owned()))?;
+    field(
+        context,
+        "user",
+        &std::env::var("USER").unwrap_or_else(|_| "undefined".to_owned()),
+    )?;
     field(context, "uid", &upkeep_host::home::uid().to_string())?;
     context.print(&rule)?;
     context.print(section(context, "System info"))?;
@@ -328,7 +381,6 @@ pub(super) fn report(context: &mut Context, invocation: &Invocation) -> Result<(
     if !context.silent {
         crate::logs::tail(context, &tail, &[])?;
     }
-    let _ = invocation;
     context.print("```\n\n")?;
     context.print("Please copy/paste the above report in your issue.")
 }
@@ -363,7 +415,10 @@ fn travel(context: &mut Context, name: &str, headline: &str, steps: &[&[&str]]) 
     let post_update = process.pointer("/pm2_env/post_update").and_then(Value::as_array);
     for command in post_update.into_iter().flatten().filter_map(Value::as_str) {
         context.say(format_args!("Executing: {command}"))?;
-        let status = Command::new("/bin/sh").args(["-c", command]).current_dir(folder).status()?;
+        let status = Command::new("/bin/sh")
+            .args(["-c", command])
+            .current_dir(folder)
+            .status()?;
         if !status.success() {
             return Err(Failure::new(format!("`{command}` ended with {status}")));
         }
@@ -376,16 +431,24 @@ pub(super) fn pull(context: &mut Context, invocation: &Invocation) -> Result<(),
     let name = invocation.operands.first().cloned().unwrap_or_default();
     match invocation.operands.get(1) {
         None => travel(context, &name, "Updating", &[&["pull", "--ff-only"]]),
-        Some(commit) if !commit.starts_with('-') => {
-            travel(context, &name, "Updating", &[&["fetch", "--all"], &["checkout", commit]])
-        }
+        Some(commit) if !commit.starts_with('-') => travel(
+            context,
+            &name,
+            "Updating",
+            &[&["fetch", "--all"], &["checkout", commit]],
+        ),
         Some(commit) => Err(Failure::new(format!("`{commit}` is no commit"))),
     }
 }
 
 pub(super) fn backward(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
     let name = invocation.operands.first().cloned().unwrap_or_default();
-    travel(context, &name, "Downgrading to previous commit", &[&["reset", "--hard", "HEAD~1"]])
+    travel(
+        context,
+        &name,
+        "Downgrading to previous commit",
+        &[&["reset", "--hard", "HEAD~1"]],
+    )
 }
 
 /// The commit after this one on the branch that the remote has.
@@ -402,7 +465,10 @@ pub(super) fn forward(context: &mut Context, invocation: &Invocation) -> Result<
                 .current_dir(folder)
                 .output()
                 .ok()?;
-            String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
+            String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .next()
+                .map(str::to_owned)
         });
     let next = next.unwrap_or_else(|| "HEAD".to_owned());
     travel(
@@ -421,7 +487,10 @@ mod tests {
     fn completion_is_removed_without_a_trace() {
         let before = "export A=1\n";
         let with = format!("{before}{COMPLETION}export B=2\n");
-        assert_eq!(without_completion(&with).as_deref(), Some("export A=1\nexport B=2\n"));
+        assert_eq!(
+            without_completion(&with).as_deref(),
+            Some("export A=1\nexport B=2\n")
+        );
         assert_eq!(without_completion(before), None);
         assert_eq!(without_completion(BEGIN), None);
     }

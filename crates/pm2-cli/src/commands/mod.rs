@@ -21,6 +21,7 @@ mod logs;
 mod look;
 mod misc;
 pub(crate) mod modules;
+mod monit;
 mod ping;
 mod serve;
 mod signals;
@@ -85,6 +86,9 @@ const TABLE: &[(&str, Command)] = &[
     ("logout", hosted::logout),
     ("module:generate", modules::generate),
     ("module:update", modules::install),
+    ("dashboard", monit::monit),
+    ("imonit", monit::monit),
+    ("monit", monit::monit),
     ("multiset", conf::multiset),
     ("open", hosted::account),
     ("package", modules::package),

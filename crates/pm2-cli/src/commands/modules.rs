@@ -31,7 +31,10 @@ const WATCHED_MS: u64 = 3000;
 
 fn say(context: &Context, what: &str) -> Result<(), Failure> {
     let style = context.style;
-    context.print(format_args!("{}{what}", style.bold(style.green("[PM2][Module] "))))
+    context.print(format_args!(
+        "{}{what}",
+        style.bold(style.green("[PM2][Module] "))
+    ))
 }
 
 fn refuse(context: &Context, what: impl std::fmt::Display) -> Failure {
@@ -47,8 +50,10 @@ fn refuse(context: &Context, what: impl std::fmt::Display) -> Failure {
 
 fn read_package(folder: &Path) -> Result<Map<String, Value>, Failure> {
     let path = folder.join("package.json");
-    let bytes = fs::read(&path).map_err(|error| Failure::new(format!("failed to read `{}`: {error}", path.display())))?;
-    serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("failed to read `{}`: {error}", path.display())))
+    let bytes = fs::read(&path)
+        .map_err(|error| Failure::new(format!("failed to read `{}`: {error}", path.display())))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::new(format!("failed to read `{}`: {error}", path.display())))
 }
 
 fn name_of(package: &Map<String, Value>) -> Result<String, Failure> {
@@ -160,9 +165,12 @@ pub(super) fn install(context: &mut Context, invocation: &Invocation) -> Result<
     context.home.make()?;
     // A daemon that is born now starts what was there before.
     context.rpc()?;
-    let watched = options
-        .has("safe")
-        .then(|| options.text("safe").and_then(|text| text.parse().ok()).unwrap_or(WATCHED_MS));
+    let watched = options.has("safe").then(|| {
+        options
+            .text("safe")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(WATCHED_MS)
+    });
     if word == "." || word.is_empty() {
         install_here(context)?;
     } else if options.has("tarball") || word.ends_with(".tar.gz") && Path::new(&word).is_file() {
@@ -181,7 +189,10 @@ fn install_here(context: &mut Context) -> Result<(), Failure> {
     let folder = context.cwd.clone();
     let package = read_package(&folder)?;
     let name = name_of(&package)?;
-    say(context, "Installing local module in DEVELOPMENT MODE with WATCH auto restart")?;
+    say(
+        context,
+        "Installing local module in DEVELOPMENT MODE with WATCH auto restart",
+    )?;
     launch::delete(context, &name)?;
     start(context, &name, &folder, true)?;
     say(context, "Module successfully installed and launched")
@@ -236,7 +247,10 @@ fn install_with_npm(context: &mut Context, word: &str, watched: Option<u64>) -> 
             start(context, &name, &folder, false)?;
         }
         started?;
-        return Err(refuse(context, "New version is unstable, restored the previous one"));
+        return Err(refuse(
+            context,
+            "New version is unstable, restored the previous one",
+        ));
     }
     if had_old {
         fs::remove_dir_all(&old)?;
@@ -269,7 +283,14 @@ fn download(context: &Context, word: &str, fresh: &Path) -> Result<String, Failu
     let prefix = fresh.display().to_string();
     let status = npm(
         fresh,
-        &["install", &what, "--loglevel=error", "--install-links", "--prefix", &prefix],
+        &[
+            "install",
+            &what,
+            "--loglevel=error",
+            "--install-links",
+            "--prefix",
+            &prefix,
+        ],
     )?;
     if !status.success() {
         return Err(Failure::said(1));
@@ -301,7 +322,11 @@ fn is_calm(context: &mut Context, name: &str, time_ms: u64) -> Result<bool, Fail
 pub(super) fn uninstall(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
     let name = invocation.operands.first().cloned().unwrap_or_default();
     context.rpc()?;
-    let names = if name == "all" { installed(context) } else { vec![name] };
+    let names = if name == "all" {
+        installed(context)
+    } else {
+        vec![name]
+    };
     for name in names {
         say(context, &format!("Uninstalling module {name}"))?;
         let count = launch::delete(context, &name)?;
@@ -391,9 +416,15 @@ pub(super) fn publish(context: &mut Context, invocation: &Invocation) -> Result<
         return Err(refuse(context, complaint));
     }
     let name = name_of(&read_package(&folder)?)?;
-    let raised = npm(&folder, &["version", "patch", "--no-git-tag-version", "--loglevel=error"])?;
+    let raised = npm(
+        &folder,
+        &["version", "patch", "--no-git-tag-version", "--loglevel=error"],
+    )?;
     if !raised.success() {
-        return Err(refuse(context, format_args!("The version of {name} could not be raised")));
+        return Err(refuse(
+            context,
+            format_args!("The version of {name} could not be raised"),
+        ));
     }
     say(context, &format!("Publishing {name}"))?;
     if npm(&folder, &["publish"])?.success() {
@@ -407,7 +438,13 @@ pub(super) fn publish(context: &mut Context, invocation: &Invocation) -> Result<
 pub(super) fn generate(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
     let name = match invocation.operands.first() {
         Some(name) => name.clone(),
-        None => super::misc::ask(context, &format!("{}Module name: ", context.style.bold(context.style.green("[PM2][Module] "))))?,
+        None => super::misc::ask(
+            context,
+            &format!(
+                "{}Module name: ",
+                context.style.bold(context.style.green("[PM2][Module] "))
+            ),
+        )?,
     };
     if !is_name(&name) {
         return Err(refuse(context, format_args!("`{name}` is no name of a package")));
@@ -428,8 +465,14 @@ pub(super) fn generate(context: &mut Context, invocation: &Invocation) -> Result
          const interval = Number(process.env.interval) || 10000;\n\n\
          setInterval(() => console.log('alive'), interval);\n",
     )?;
-    say(context, &format!("Module sample created in folder: {}", folder.display()))?;
-    say(context, "Start it in development mode with `pm2 install .` in that folder")
+    say(
+        context,
+        &format!("Module sample created in folder: {}", folder.display()),
+    )?;
+    say(
+        context,
+        "Start it in development mode with `pm2 install .` in that folder",
+    )
 }
 
 #[cfg(test)]
@@ -441,7 +484,9 @@ mod tests {
         for good in ["pm2-logrotate", "@scope/x", "a.b"] {
             assert!(is_name(good), "{good}");
         }
-        for bad in ["", ".", "..", "a/b", "../a", "@", "@/a", "@s/../x", "@s/.", "/etc", "a\0", "@s"] {
+        for bad in [
+            "", ".", "..", "a/b", "../a", "@", "@/a", "@s/../x", "@s/.", "/etc", "a\0", "@s",
+        ] {
             assert!(!is_name(bad), "{bad}");
         }
     }
@@ -456,14 +501,22 @@ mod tests {
         let apps = apps_of(&package(json!({"apps": [{"name": "one", "script": "x"}]})), "m");
         assert_eq!(apps[0]["name"], "m");
         let apps = apps_of(&package(json!({"pm2": [{"name": "one"}, {"name": "two"}]})), "m");
-        assert_eq!((&apps[0]["name"], &apps[1]["name"]), (&json!("one"), &json!("two")));
+        assert_eq!(
+            (&apps[0]["name"], &apps[1]["name"]),
+            (&json!("one"), &json!("two"))
+        );
     }
 
     #[test]
     fn defaults_do_not_replace_what_was_set() {
-        let mut conf: Map<String, Value> = serde_json::from_value(json!({"m": {"who": "me"}})).expect("an object");
+        let mut conf: Map<String, Value> =
+            serde_json::from_value(json!({"m": {"who": "me"}})).expect("an object");
         let package = json!({"config": {"who": "world", "num": 3}});
-        assert!(merge_defaults(&mut conf, "m", package.as_object().expect("an object")));
+        assert!(merge_defaults(
+            &mut conf,
+            "m",
+            package.as_object().expect("an object")
+        ));
         assert_eq!(json!(conf), json!({"m": {"who": "me", "num": 3}}));
         assert!(!merge_defaults(&mut conf, "n", &Map::new()));
     }

@@ -54,7 +54,10 @@ pub(super) fn serve(context: &mut Context, invocation: &Invocation) -> Result<()
     }
     let mut app = Map::new();
     app.insert("name".to_owned(), json!(name));
-    app.insert("namespace".to_owned(), json!(options.text("namespace").unwrap_or("default")));
+    app.insert(
+        "namespace".to_owned(),
+        json!(options.text("namespace").unwrap_or("default")),
+    );
     app.insert("cwd".to_owned(), json!(folder));
     app.insert("script".to_owned(), json!(program));
     app.insert("args".to_owned(), json!([ROLE]));

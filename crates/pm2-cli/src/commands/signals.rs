@@ -52,15 +52,18 @@ pub(super) fn send_signal(context: &mut Context, invocation: &Invocation) -> Res
     context.rpc()?;
     context.say(format_args!("Sending signal to process {what} {target}"))?;
     context.rpc()?.call(method, argument).map_err(plain)?;
-    context.print(format_args!("successfully sent signal {signal} to process {what} {target}"))?;
+    context.print(format_args!(
+        "successfully sent signal {signal} to process {what} {target}"
+    ))?;
     super::list::show(context)
 }
 
 pub(super) fn send(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
     let line = format!("{}\n", operand(invocation, 1));
-    let sent = context
-        .rpc()?
-        .call("sendLineToStdin", json!({"pm_id": operand(invocation, 0), "line": line}));
+    let sent = context.rpc()?.call(
+        "sendLineToStdin",
+        json!({"pm_id": operand(invocation, 0), "line": line}),
+    );
     match sent {
         Ok(_) => super::list::show(context),
         Err(CallError::Refused { message }) => Err(Failure::new(format!("Error: {message}"))),
@@ -97,7 +100,10 @@ pub(super) fn attach(context: &mut Context, invocation: &Invocation) -> Result<(
             if separator.as_ref().is_some_and(|separator| *separator == line) {
                 break;
             }
-            let sent = client.call("sendLineToStdin", json!({"pm_id": id, "line": format!("{line}\n")}));
+            let sent = client.call(
+                "sendLineToStdin",
+                json!({"pm_id": id, "line": format!("{line}\n")}),
+            );
             if let Err(error) = sent {
                 // Nobody waits any more if this cannot be sent.
                 let _ = sender.send(Some(error.to_string()));
@@ -173,8 +179,12 @@ pub(super) fn trigger(context: &mut Context, invocation: &Invocation) -> Result<
         let process = payload.get("process").cloned().unwrap_or_default();
         let id = process.get("pm_id").and_then(Value::as_u64);
         let (name, namespace) = (text(&process, "name"), text(&process, "namespace"));
-        let is_ours = name == target || namespace == target || id.map(|id| id.to_string()).as_deref() == Some(target);
-        if published.event != "axm:reply" || !is_ours || payload.pointer("/data/action_name") != Some(&json!(action)) {
+        let is_ours =
+            name == target || namespace == target || id.map(|id| id.to_string()).as_deref() == Some(target);
+        if published.event != "axm:reply"
+            || !is_ours
+            || payload.pointer("/data/action_name") != Some(&json!(action))
+        {
             continue;
         }
         answers += 1;
@@ -220,9 +230,10 @@ fn profile(context: &mut Context, invocation: &Invocation, kind: &str) -> Result
     };
     context.rpc()?;
     let now = jiff::Zoned::now().timestamp().as_millisecond();
-    let file = context
-        .cwd
-        .join(format!("{}.{extension}", upkeep_pm2::date::format("dd-HH:mm:ss", now)));
+    let file = context.cwd.join(format!(
+        "{}.{extension}",
+        upkeep_pm2::date::format("dd-HH:mm:ss", now)
+    ));
     context.print(format_args!("Starting {method} profiling for {time}ms..."))?;
     context.call(method, json!({"pwd": file, "timeout": time}))?;
     context.print(format_args!("Profile done in {}", file.display()))

@@ -65,7 +65,10 @@ fn after_restart(invocation: &Invocation, published: &Published) -> Result<(), F
         return Ok(());
     }
     let name = published.payload.pointer("/process/name").and_then(Value::as_str);
-    out(format_args!("[rundev] App {} restarted\n", name.unwrap_or_default()))?;
+    out(format_args!(
+        "[rundev] App {} restarted\n",
+        name.unwrap_or_default()
+    ))?;
     let Some(command) = invocation.options.text("post-exec") else {
         return Ok(());
     };
@@ -92,7 +95,11 @@ fn run(invocation: &Invocation, operands: Vec<String>) -> Result<(), Failure> {
         context.disconnect();
     }
     context.rpc()?;
-    let ignored = invocation.options.text("ignore").unwrap_or("node_modules").to_owned();
+    let ignored = invocation
+        .options
+        .text("ignore")
+        .unwrap_or("node_modules")
+        .to_owned();
     let mut options = invocation.options.clone();
     options.set("watch", None);
     options.set("restart-delay", Some(RESTART_DELAY_MS.to_owned()));
@@ -100,7 +107,11 @@ fn run(invocation: &Invocation, operands: Vec<String>) -> Result<(), Failure> {
         options.set("ignore-watch", Some(files.replace(',', " ")));
     }
     let timestamp = options.has("timestamp").then(|| TIMESTAMP.to_owned());
-    let form = if options.has("raw") { Form::Raw } else { Form::Dev(timestamp) };
+    let form = if options.has("raw") {
+        Form::Raw
+    } else {
+        Form::Dev(timestamp)
+    };
     let mut first = Some(start(operands, invocation, options));
     let mut heard = false;
     let mut started: Option<Receiver<Option<Failure>>> = None;

@@ -42,7 +42,8 @@ fn list(value: Option<&Value>) -> Vec<String> {
 impl Deployment {
     /// Errors: what is missing, in words.
     pub(super) fn parse(settings: &Value, environment: &str, file: &str) -> Result<Self, String> {
-        let need = |key: &str| word(settings.get(key)).ok_or_else(|| format!("Missing required property: {key}"));
+        let need =
+            |key: &str| word(settings.get(key)).ok_or_else(|| format!("Missing required property: {key}"));
         let mut hosts = list(settings.get("host"));
         // `host` as objects: each may have its own name only.
         if let Some(Value::Array(entries)) = settings.get("host") {
@@ -133,14 +134,6 @@ impl<'a> Target<'a> {
         format!("export {} && {hook}", words.join(" "))
     }
 
-    /// Of the log that hooks leave on the machine.
-    pub(super) fn log_name(&self) -> String {
-        std::env::var("USER")
-            .ok()
-            .filter(|user| !user.is_empty() && !user.contains('/'))
-            .unwrap_or_else(|| "default".to_owned())
-    }
-
     /// Everything before the command.
     pub(super) fn ssh_arguments(&self) -> Vec<String> {
         let deployment = self.deployment;
@@ -166,6 +159,14 @@ impl<'a> Target<'a> {
         });
         words
     }
+}
+
+/// Of the log that hooks leave on the machine.
+pub(super) fn log_name() -> String {
+    std::env::var("USER")
+        .ok()
+        .filter(|user| !user.is_empty() && !user.contains('/'))
+        .unwrap_or_else(|| "default".to_owned())
 }
 
 /// For a shell: quoted only where it has to be.
@@ -215,7 +216,10 @@ mod tests {
             ["-o", "A=b", "-A", "-t", "-p", "22022", "-i", "k", "u@a"]
         );
         assert_eq!((target.branch(), target.path()), ("main", "/srv"));
-        assert_eq!(target.post_deploy(), "pm2 startOrRestart eco.json --env production");
+        assert_eq!(
+            target.post_deploy(),
+            "pm2 startOrRestart eco.json --env production"
+        );
     }
 
     #[test]
@@ -230,6 +234,9 @@ mod tests {
             host: "a",
         };
         assert_eq!(target.branch(), "main");
-        assert_eq!(target.post_deploy(), r"export FOO=bar N=3 S='it'\''s a; b' && make");
+        assert_eq!(
+            target.post_deploy(),
+            r"export FOO=bar N=3 S='it'\''s a; b' && make"
+        );
     }
 }
