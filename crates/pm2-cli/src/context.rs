@@ -206,12 +206,16 @@ impl Context {
         }
     }
 
-    /// Prints lines as they are, unless silent.
+    /// Prints lines as they are, unless silent. That nobody reads them any more does not end a command in the middle
+    /// of what it does.
     pub fn print(&self, text: impl Display) -> Result<(), Failure> {
         if self.silent {
             return Ok(());
         }
-        out(format_args!("{text}\n"))
+        match write_out(format_args!("{text}\n")) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            outcome => outcome.map_err(Failure::from),
+        }
     }
 
     /// `[PM2] …` on stdout.
@@ -254,12 +258,15 @@ pub fn complain(style: Style, text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{}{text}", style.red("[PM2][ERROR] "));
 }
 
-/// Writes to stdout what was asked for, silent or not.
+/// Writes to stdout what was asked for, silent or not; fails quietly when nobody reads any more.
 pub fn out(text: impl Display) -> Result<(), Failure> {
+    Ok(write_out(text)?)
+}
+
+fn write_out(text: impl Display) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     write!(stdout, "{text}")?;
-    stdout.flush()?;
-    Ok(())
+    stdout.flush()
 }
 
 /// Waits. There is no event for "somebody listens now".

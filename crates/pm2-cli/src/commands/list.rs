@@ -28,7 +28,7 @@ pub(super) fn list(context: &mut Context, _: &Invocation) -> Result<(), Failure>
         return show(context);
     }
     loop {
-        context.print("\x1b[2J\x1b[0;0H")?;
+        out("\x1b[2J\x1b[0;0H\n")?;
         show(context)?;
         pause(std::time::Duration::from_millis(900));
     }

@@ -4,10 +4,13 @@ use serde_json::{Map, Value, json};
 
 use super::Place;
 
-/// A value as the text that a variable must be.
+/// A value as the text that a variable must be; numbers as JavaScript writes them.
 pub fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => number
+            .as_f64()
+            .map_or_else(|| number.to_string(), crate::inspect::number_text),
         other => other.to_string(),
     }
 }
