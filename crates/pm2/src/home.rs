@@ -113,15 +113,29 @@ pub fn file_name(name: &str) -> String {
         .collect()
 }
 
-/// Puts `-ID` before the extension of a path: `shop.log` becomes `shop-3.log`.
-pub fn with_id(path: &Path, id: u64) -> PathBuf {
-    let Some(extension) = path.extension() else {
-        return PathBuf::from(format!("{}-{id}", path.display()));
+/// Puts `-ID` before the extension of a path, in the place of another id: `shop.log` and `shop-1.log` become
+/// `shop-3.log`. A path with another extension stays as it is, as with PM2.
+pub fn with_id(path: &str, extension: &str, id: u64) -> String {
+    let Some(stem) = path.strip_suffix(extension) else {
+        return path.to_owned();
     };
-    let stem = path.file_stem().unwrap_or_default();
-    path.with_file_name(format!(
-        "{}-{id}.{}",
-        stem.to_string_lossy(),
-        extension.to_string_lossy()
-    ))
+    let bare = match stem.rsplit_once('-') {
+        Some((bare, old)) if !old.is_empty() && old.bytes().all(|byte| byte.is_ascii_digit()) => bare,
+        _ => stem,
+    };
+    format!("{bare}-{id}{extension}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_id;
+
+    #[test]
+    fn an_id_takes_the_place_of_another() {
+        assert_eq!(with_id("/x/shop.log", ".log", 3), "/x/shop-3.log");
+        assert_eq!(with_id("/x/shop-1.log", ".log", 3), "/x/shop-3.log");
+        assert_eq!(with_id("/x/shop-out.log", ".log", 3), "/x/shop-out-3.log");
+        assert_eq!(with_id("/x/shop.txt", ".log", 3), "/x/shop.txt");
+        assert_eq!(with_id("/x/shop.pid", ".pid", 0), "/x/shop-0.pid");
+    }
 }

@@ -25,18 +25,23 @@
 
   const { performance, monitorEventLoopDelay } = require('perf_hooks');
   const actions = new Map();
+  // `arity` as dashboards know it from PM2's own agent: 2 where an action may be given options.
   const announce = (name, run) => {
     actions.set(name, run);
-    send({ type: 'axm:action', data: { action_name: name, action_type: 'internal', arity: 1 } });
+    const arity = name.endsWith(':stop') ? 1 : 2;
+    send({ type: 'axm:action', data: { action_name: name, action_type: 'internal', arity } });
   };
   const reply = (name, value) => send({ type: 'axm:reply', data: { return: value, action_name: name } });
+  let settings = {};
+  try { settings = JSON.parse(env[env.name] || '{}') || {}; } catch { /* a variable that happens to have the app's name */ }
   send({
     type: 'axm:option:configuration',
     data: {
-      error: true, heapdump: true, latency: true, catchExceptions: true, profiling: true,
+      error: true, heapdump: true, 'feature.profiler.heapsnapshot': false, 'feature.profiler.heapsampling': true,
+      'feature.profiler.cpu_js': true, latency: true, catchExceptions: true, profiling: true,
       metrics: { v8: true, network: false, eventLoop: true, runtime: true, http: true },
-      standalone: false, tracing: { enabled: false, outbound: false }, module_conf: {},
-      apm: { type: 'node', version: '8.0.0' }, module_name: env.name, module_version: '7.0.4',
+      standalone: false, tracing: { enabled: false, outbound: false }, module_conf: settings,
+      apm: { type: 'node', version: '8.0.0' }, module_name: env.name, module_version: '7.0.4', ...settings,
     },
   });
 

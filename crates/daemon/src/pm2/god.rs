@@ -19,7 +19,7 @@ use upkeep_model::{
 };
 use upkeep_pm2::{
     date,
-    home::Pm2Home,
+    home::{Pm2Home, with_id},
     record::{self, Record},
 };
 use upkeep_store::Txn;
@@ -187,6 +187,7 @@ impl God {
             format!("Time                 : {now}"),
             format!("PM2 version          : {}", upkeep_pm2::home::PM2_VERSION),
             format!("Upkeep version       : {}", env!("CARGO_PKG_VERSION")),
+            format!("Current arch         : {}", std::env::consts::ARCH),
             format!("PM2 home             : {}", self.home.root.display()),
             format!("PM2 PID file         : {}", self.home.pid.display()),
             format!("RPC socket file      : {}", self.home.rpc.display()),
@@ -260,13 +261,13 @@ impl God {
                 let path = if merged {
                     place.clone()
                 } else {
-                    launch::with_id(place, id)
+                    with_id(place, ".log", id)
                 };
                 record.insert(key.to_owned(), path.into());
             }
         }
         if let Some(place) = &places.pid {
-            record.insert("pm_pid_path".to_owned(), launch::with_id(place, id).into());
+            record.insert("pm_pid_path".to_owned(), with_id(place, ".pid", id).into());
         }
         let state = State::new(record, places, &self.variables, clock::monotonic_ms());
         let process = Rc::new(Process {
@@ -374,6 +375,7 @@ impl God {
         {
             let mut state = process.state.borrow_mut();
             state.waits_for_ever = false;
+            state.errored = false;
         }
         self.step(process, Event::Ordered(Order::Stop));
         self.until(process, |state| state.deleted || state.is_down())
@@ -395,22 +397,24 @@ impl God {
         let _ = receiver.await;
     }
 
+    /// A person gives new tries: what was counted is forgotten.
+    pub(super) fn forgive(process: &Process) {
+        let mut state = process.state.borrow_mut();
+        state.set("created_at", clock::unix_ms());
+        state.set("unstable_restarts", 0);
+        state.set("prev_restart_delay", 0);
+        state.counters = Counters {
+            created_ms: Some(clock::monotonic_ms()),
+            ..Counters::default()
+        };
+    }
+
     /// Restarts a process, or starts it if it is down; waits until it is up again.
     pub(super) async fn restart(self: &Rc<Self>, process: &Rc<Process>) {
+        Self::forgive(process);
         let before = {
             let mut state = process.state.borrow_mut();
-            let now = clock::unix_ms();
-            state.set("created_at", now);
-            state.set("unstable_restarts", 0);
-            state.counters = Counters {
-                created_ms: Some(clock::monotonic_ms()),
-                ..Counters::default()
-            };
-            let up = state.is_up();
-            if up {
-                state.set("prev_restart_delay", 0);
-            }
-            state.counts = up;
+            state.counts = state.is_up();
             state.errored = false;
             state.waits_for_ever = false;
             state.policy = process::policy(&state.record, &self.variables);
@@ -811,7 +815,7 @@ impl God {
             Ended::Code(_) | Ended::Unknown => "SIGINT".to_owned(),
         };
         let uptime_ms = exit.exited_mono_ms.saturating_sub(exit.started_mono_ms);
-        let (verdict, name, path) = {
+        let (verdict, ordered, name, path) = {
             let mut state = process.state.borrow_mut();
             // An old worker that is told to disconnect ends by itself.
             let ordered = state.retired
@@ -831,14 +835,16 @@ impl God {
             );
             state.counters = counters;
             state.set("unstable_restarts", counters.unstable);
-            if counters.last_delay_ms > 0 || verdict == Verdict::GiveUp {
+            if counters.last_delay_ms > 0 {
                 state.set("prev_restart_delay", counters.last_delay_ms);
             }
             if verdict == Verdict::GiveUp {
                 state.set("created_at", Value::Null);
             }
             state.forget_agent();
-            state.set("_tree_pids", vec![exit.pid]);
+            if ordered {
+                state.set("_tree_pids", vec![exit.pid]);
+            }
             state.set("exit_code", code);
             let (on, after) = match verdict {
                 Verdict::Restart { after_ms } => (RestartOn::Always, after_ms),
@@ -871,7 +877,7 @@ impl God {
             let path = record::text(&state.record, "pm_pid_path")
                 .filter(|_| !state.retired)
                 .map(str::to_owned);
-            (verdict, state.name(), path)
+            (verdict, ordered, state.name(), path)
         };
         if let Some(path) = path {
             // It may have been removed already.
@@ -895,6 +901,11 @@ impl God {
             self.publish_process("restart overlimit", false, process, None);
         }
         self.publish_process("exit", false, process, None);
+        if ordered {
+            // PM2 tells of an end that was ordered twice.
+            self.log(&format!("pid={} msg=process killed", exit.pid));
+            self.publish_process("exit", false, process, Some("stopped"));
+        }
         if let Verdict::Restart { after_ms } = verdict
             && after_ms > 0
         {
@@ -916,10 +927,6 @@ impl God {
                 leftovers: exit.leftovers,
             },
         );
-        if process.state.borrow().machine.actual() == Actual::Stopped {
-            self.log(&format!("pid={} msg=process killed", exit.pid));
-            self.publish_process("exit", false, process, None);
-        }
     }
 
     /// What a child says over its channel.

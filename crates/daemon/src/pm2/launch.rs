@@ -42,13 +42,6 @@ pub(super) fn write_agent(home: &Pm2Home) -> std::io::Result<()> {
     std::fs::rename(new, path)
 }
 
-/// A path with the id before its extension.
-pub(super) fn with_id(path: &str, id: u64) -> String {
-    upkeep_pm2::home::with_id(Path::new(path), id)
-        .display()
-        .to_string()
-}
-
 fn pipe_name(id: u64, stream: Stream) -> String {
     let word = if stream == Stream::Out { "out" } else { "err" };
     format!("pm2:{id}:{word}")
@@ -174,6 +167,10 @@ fn environment(god: &God, process: &Process, state: &State) -> BTreeMap<String, 
             },
             None => continue,
         };
+        // PM2 learns it too late for its workers.
+        if name == "version" && state.is_cluster() {
+            continue;
+        }
         if !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') {
             env.insert(name.clone(), value);
         }

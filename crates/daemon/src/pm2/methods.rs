@@ -136,12 +136,11 @@ pub(super) fn shown(process: &Process, state: &State) -> Map<String, Value> {
     shown
 }
 
+/// What a start answers with: in PM2 the child's handle with the record at it.
 fn described_process(process: &Process) -> Value {
     let state = process.state.borrow();
-    let mut shown = shown(process, &state);
-    let pid = shown.get("pid").cloned().unwrap_or_default();
-    shown.insert("process".to_owned(), json!({ "pid": pid }));
-    Value::Object(shown)
+    let pid = state.machine.pid().unwrap_or(0);
+    json!({"pid": pid, "process": {"pid": pid}, "pm2_env": state.record})
 }
 
 fn list(god: &God) -> Value {
@@ -239,7 +238,6 @@ fn free_instance(god: &God, record: &Record, variable: &str) -> u64 {
 
 fn number_instance(god: &God, record: &mut Record) {
     let variable = instance_var(god, record);
-    record.shift_remove(&variable);
     let number = free_instance(god, record, &variable);
     record.insert(variable, number.into());
     if let Some(counting) = record::text(record, "increment_var").map(str::to_owned) {
@@ -274,6 +272,7 @@ async fn prepare(god: &Rc<God>, record: Value, who: &str) -> Result<Value, Strin
         pid: place("pm_pid_path"),
     };
     let count = instances(&record);
+    record.insert("instances".to_owned(), count.into());
     record.insert("vizion_running".to_owned(), false.into());
     let autostart = record::flag(&record, "autostart") != Some(false);
     // A record of a dump: what it was is known, and it comes back as that.
@@ -339,7 +338,6 @@ fn apply(god: &God, process: &Process, env: Value) {
     let Value::Object(mut env) = env else { return };
     let mut state = process.state.borrow_mut();
     let conf = env.shift_remove("current_conf");
-    env.shift_remove("updateEnv");
     if !matches!(state.record.get("env"), Some(Value::Object(_))) {
         state.set("env", Map::new());
     }
@@ -347,10 +345,10 @@ fn apply(god: &God, process: &Process, env: Value) {
         if value.is_object() || value.is_array() {
             continue;
         }
+        // The record gets it from there with the start that follows.
         if let Some(Value::Object(own)) = state.record.get_mut("env") {
-            own.insert(name.clone(), value.clone());
+            own.insert(name, value);
         }
-        state.record.insert(name, value);
     }
     if let Some(Value::Object(conf)) = conf {
         for (key, value) in conf {
@@ -385,6 +383,7 @@ async fn restart(god: &Rc<God>, argument: Value, who: &str) -> Result<Value, Str
     if god.ending.get() {
         return Err("the daemon is ending".to_owned());
     }
+    God::forgive(&process);
     apply(god, &process, env);
     god.restart(&process).await;
     god.commit(who, "restart", &[process.id]).await;
@@ -397,6 +396,7 @@ async fn reload(god: &Rc<God>, argument: Value, who: &str) -> Result<Value, Stri
     if god.ending.get() {
         return Err("the daemon is ending".to_owned());
     }
+    God::forgive(&process);
     apply(god, &process, env);
     let beside = {
         let state = process.state.borrow();
@@ -418,19 +418,7 @@ async fn duplicate(god: &Rc<God>, id: &Value, who: &str) -> Result<Value, String
         let state = original.state.borrow();
         (state.record.clone(), state.places.clone())
     };
-    for key in [
-        "pm_id",
-        "restart_time",
-        "unstable_restarts",
-        "created_at",
-        "pm_uptime",
-        "status",
-        "unique_id",
-        "exit_code",
-        "prev_restart_delay",
-        "_tree_pids",
-        "node_version",
-    ] {
+    for key in ["exit_code", "prev_restart_delay", "_tree_pids"] {
         record.shift_remove(key);
     }
     number_instance(god, &mut record);
