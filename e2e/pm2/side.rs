@@ -273,7 +273,14 @@ impl Side {
 
     fn element(&self, record: &Value, lines: &mut Vec<String>) {
         let name = format!("#{}", record["pm_id"]);
-        self.normal.json(&name, record, lines);
+        let mut own = Vec::new();
+        self.normal.json(&name, record, &mut own);
+        // It is told by the app some time after its start: where it stands among the keys is chance.
+        let (late, mut early): (Vec<_>, Vec<_>) = own
+            .into_iter()
+            .partition(|line| line.contains(".pm2_env.node_version = "));
+        early.extend(late);
+        lines.append(&mut early);
     }
 }
 
