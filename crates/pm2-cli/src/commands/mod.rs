@@ -128,6 +128,9 @@ Access pm2 files in ~/.pm2
 
 /// `pm2 …`.
 pub(crate) fn run(words: &[OsString]) -> ExitCode {
+    if let Some(invocation) = completion(words) {
+        return finish(dispatch(&invocation));
+    }
     match args::parse(&args::PM2, words) {
         Parsed::Run(invocation) => finish(dispatch(&invocation)),
         Parsed::Version => finish(out(format_args!("{}\n", upkeep_pm2::home::PM2_VERSION))),
@@ -140,6 +143,21 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
         }
         Parsed::Wrong(text) => finish(wrong(&text)),
     }
+}
+
+/// `completion` is no command that others list: what stands behind it are words of another command line.
+fn completion(words: &[OsString]) -> Option<Invocation> {
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    if words.first().is_none_or(|word| word != "completion") {
+        return None;
+    }
+    let end = words.iter().position(|word| word == "--");
+    Some(Invocation {
+        command: "completion",
+        operands: words[1..end.unwrap_or(words.len())].to_vec(),
+        app_args: end.map(|end| words[end + 1..].to_vec()),
+        ..Invocation::default()
+    })
 }
 
 fn default_style(words: &[OsString]) -> Style {
