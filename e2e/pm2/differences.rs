@@ -17,6 +17,19 @@ pub(crate) struct Difference {
 
 pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
+        key: "birth",
+        case: "::real_(cli|daemon)$",
+        line: "PM2_INTERACTOR_PROCESSING",
+        reason: "not a difference: here another command gave birth to the daemon, and this variable tells",
+    },
+    Difference {
+        key: "figures-at-once",
+        case: "daemon::little_ones",
+        line: r"^answer",
+        reason: "PM2 has no figures of the host in its first seconds, ours always has; and ours does not show the environment of \
+                 the daemon in its report",
+    },
+    Difference {
         key: "upkeep-folder",
         case: "",
         line: r"^\.upkeep/",

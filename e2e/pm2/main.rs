@@ -59,11 +59,15 @@ const SECTIONS: &[(&str, &str)] = &[
     ("watch", include_str!("cases/watch.txt")),
 ];
 
+/// Of the folders of cases, in /tmp because the path of a socket may have 107 bytes.
+const PREFIX: &str = "up";
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most of the time a case waits.
     let processors = thread::available_parallelism().map_or(2, std::num::NonZero::get);
     arguments.test_threads.get_or_insert(2 * processors);
+    side::sweep(Path::new("/tmp"), PREFIX);
     let mut trials = Vec::new();
     for (section, text) in SECTIONS {
         match case::parse(section, text) {
@@ -173,9 +177,10 @@ fn show(name: &str, entries: &[Entry]) {
 /// Both sides at once. Their homes have paths of the same length, because tables are as wide as paths.
 fn both(case: &Case, pair: Pair, kept: Option<Vec<Entry>>) -> Result<(Vec<Entry>, Vec<Entry>), String> {
     let dir = tempfile::Builder::new()
-        .prefix("up")
+        .prefix(PREFIX)
         .tempdir_in("/tmp")
         .map_err(|error| error.to_string())?;
+    side::own(dir.path());
     let real = Pair {
         cli: Kind::Real,
         daemon: Kind::Real,

@@ -16,6 +16,7 @@ use serde_json::Value;
 use upkeep_pm2::client::Published;
 use upkeep_testkit::{binary, pass, try_wait_until};
 
+pub(crate) use self::home::{own, sweep};
 use self::{
     daemon::{is, values},
     shell::Said,
@@ -275,6 +276,14 @@ impl Side {
         let name = format!("#{}", record["pm_id"]);
         let mut own = Vec::new();
         self.normal.json(&name, record, &mut own);
+        // One that was stopped early may have been told something by its agent, or not.
+        if record["pm2_env"]["status"] != "online" {
+            own.retain(|line| {
+                ![".axm_options", ".axm_actions", ".node_version"]
+                    .iter()
+                    .any(|key| line.contains(key))
+            });
+        }
         // It is told by the app some time after its start: where it stands among the keys is chance.
         let (late, mut early): (Vec<_>, Vec<_>) = own
             .into_iter()

@@ -10,6 +10,43 @@ use upkeep_testkit::{Signal, kill, pass, process, try_wait_until};
 
 use super::{Kind, Side};
 
+/// A file in the folder of a case: who runs it.
+const OWNER: &str = "owner";
+
+/// Says whose folder it is.
+pub(crate) fn own(folder: &Path) {
+    let pid = std::process::id().cast_signed();
+    let start = process::stat(pid).map_or(0, |stat| stat.start);
+    // Without it the folder is only not found if this program is killed.
+    let _ = fs::write(folder.join(OWNER), format!("{pid} {start}"));
+}
+
+/// Ends what tests that were killed have left behind: they had no time to do it themselves.
+pub(crate) fn sweep(below: &Path, prefix: &str) {
+    let folders = fs::read_dir(below).into_iter().flatten().flatten();
+    for folder in folders {
+        let path = folder.path();
+        let text = fs::read_to_string(path.join(OWNER)).unwrap_or_default();
+        let mut numbers = text.split(' ').map(|word| word.parse::<u64>().ok());
+        let (Some(Some(pid)), Some(Some(start))) = (numbers.next(), numbers.next()) else {
+            continue;
+        };
+        let runs = i32::try_from(pid)
+            .ok()
+            .and_then(process::stat)
+            .is_some_and(|stat| stat.start == start && stat.state != 'Z');
+        if runs || !folder.file_name().to_string_lossy().starts_with(prefix) {
+            continue;
+        }
+        for home in ["a/h", "b/h"] {
+            for pid in process::with_environment(&format!("PM2_HOME={}", path.join(home).display())) {
+                let _ = kill(pid, Signal::KILL); // it may have ended meanwhile
+            }
+        }
+        let _ = fs::remove_dir_all(&path); // another test may be doing the same
+    }
+}
+
 /// How long records may take to come to rest at the end.
 const REST: Duration = Duration::from_secs(15);
 
