@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 /// The version of PM2 whose behaviour this is.
@@ -53,7 +53,9 @@ impl Pm2Home {
             .or_else(|| path("OVER_HOME"))
             .or_else(|| path("HOME").map(|home| home.join(".pm2")))?;
         let root = std::path::absolute(&root).unwrap_or(root);
-        let place = |name: &str, default: &str| path(name).unwrap_or_else(|| root.join(default));
+        let place = |name: &str, default: &str| {
+            path(name).map_or_else(|| root.join(default), |path| std::path::absolute(&path).unwrap_or(path))
+        };
         Some(Self {
             log: place("PM2_LOG_FILE_PATH", "pm2.log"),
             pid: place("PM2_PID_FILE_PATH", "pm2.pid"),

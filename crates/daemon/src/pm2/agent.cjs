@@ -124,10 +124,21 @@
   setTimeout(report, 500).unref();
   setInterval(report, INTERVAL).unref();
 
+  // Where an error was thrown, and the line that did it.
+  const scene = (stack) => {
+    const place = /\(?((?:file:\/\/)?\/[^():]+):(\d+):\d+\)?/.exec(stack);
+    if (!place) return {};
+    const file = place[1].replace('file://', '');
+    try {
+      const line = require('fs').readFileSync(file, 'utf8').split('\n')[place[2] - 1];
+      return { context: line.trim(), callsite: `${file}:${place[2]}` };
+    } catch { return { callsite: `${file}:${place[2]}` }; }
+  };
   process.on('uncaughtExceptionMonitor', (error) => {
+    const stack = String(error && error.stack);
     send({
       type: 'process:exception',
-      data: { message: String(error && error.message), stack: String(error && error.stack), name: error && error.name },
+      data: { message: String(error && error.message), stack, name: error && error.name, ...scene(stack) },
     });
   });
 })();

@@ -167,8 +167,8 @@ fn environment(god: &God, process: &Process, state: &State) -> BTreeMap<String, 
             },
             None => continue,
         };
-        // PM2 learns it too late for its workers.
-        if name == "version" && state.is_cluster() {
+        // PM2 learns it too late for a first process, and for its workers.
+        if name == "version" && (state.is_cluster() || state.generation <= 1) {
             continue;
         }
         if !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') {

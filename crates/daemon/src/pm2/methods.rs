@@ -184,7 +184,7 @@ fn id_of(value: &Value) -> Option<u64> {
 
 fn find(god: &God, value: &Value) -> Result<Rc<Process>, String> {
     let id = id_of(value).ok_or_else(|| format!("`{value}` is no id of a process"))?;
-    god.find(id).ok_or_else(|| format!("{id} : id unknown"))
+    god.find(id).ok_or_else(|| format!("{id} id unknown"))
 }
 
 /// Processes by id, or by name.
@@ -272,7 +272,10 @@ async fn prepare(god: &Rc<God>, record: Value, who: &str) -> Result<Value, Strin
         pid: place("pm_pid_path"),
     };
     let count = instances(&record);
-    record.insert("instances".to_owned(), count.into());
+    // One that comes out of a dump has none, and gets none.
+    if record.contains_key("instances") {
+        record.insert("instances".to_owned(), count.into());
+    }
     record.insert("vizion_running".to_owned(), false.into());
     let autostart = record::flag(&record, "autostart") != Some(false);
     // A record of a dump: what it was is known, and it comes back as that.
@@ -314,7 +317,7 @@ async fn start(god: &Rc<God>, id: &Value, who: &str) -> Result<Value, String> {
 }
 
 async fn stop(god: &Rc<God>, id: &Value, who: &str) -> Result<Value, String> {
-    let process = find(god, id)?;
+    let process = find(god, id).map_err(|why| why.replace(" id unknown", " : id unknown"))?;
     god.stop(&process).await;
     god.commit(who, "stop", &[process.id]).await;
     let state = process.state.borrow();
@@ -379,7 +382,7 @@ fn split(argument: Value) -> (Value, Value) {
 
 async fn restart(god: &Rc<God>, argument: Value, who: &str) -> Result<Value, String> {
     let (id, env) = split(argument);
-    let process = find(god, &id)?;
+    let process = find(god, &id).map_err(|_| "God db process id unknown".to_owned())?;
     if god.ending.get() {
         return Err("the daemon is ending".to_owned());
     }
@@ -392,12 +395,12 @@ async fn restart(god: &Rc<God>, argument: Value, who: &str) -> Result<Value, Str
 
 async fn reload(god: &Rc<God>, argument: Value, who: &str) -> Result<Value, String> {
     let (id, env) = split(argument);
-    let process = find(god, &id)?;
+    let process = find(god, &id).map_err(|_| "PM2 ID unknown".to_owned())?;
     if god.ending.get() {
         return Err("the daemon is ending".to_owned());
     }
-    God::forgive(&process);
     apply(god, &process, env);
+    God::forgive(&process);
     let beside = {
         let state = process.state.borrow();
         state.is_cluster() && state.is_node() && state.status() == "online"
@@ -418,7 +421,14 @@ async fn duplicate(god: &Rc<God>, id: &Value, who: &str) -> Result<Value, String
         let state = original.state.borrow();
         (state.record.clone(), state.places.clone())
     };
-    for key in ["exit_code", "prev_restart_delay", "_tree_pids"] {
+    for key in [
+        "pm_id",
+        "created_at",
+        "unique_id",
+        "exit_code",
+        "prev_restart_delay",
+        "_tree_pids",
+    ] {
         record.shift_remove(key);
     }
     number_instance(god, &mut record);
@@ -541,7 +551,14 @@ pub(super) fn message(god: &Rc<God>, process: &Rc<Process>, message: Value) {
             let name = data.get("action_name").cloned();
             if let Some(Value::Array(actions)) = state.record.get_mut("axm_actions") {
                 actions.retain(|action| action.get("action_name") != name.as_ref());
-                actions.push(data.clone());
+                let mut action = data.clone();
+                // What an app announces itself, dashboards show the output of.
+                if action.get("action_type").and_then(Value::as_str) != Some("internal")
+                    && let Some(action) = action.as_object_mut()
+                {
+                    action.entry("output").or_insert_with(|| json!([]));
+                }
+                actions.push(action);
             }
         }
         "axm:monitor" | "axm:option:configuration" => {
@@ -593,7 +610,7 @@ fn trigger(god: &God, argument: &Value) -> Result<Value, String> {
     };
     if targets.is_empty() {
         return Err(format!(
-            "Unknown id {}",
+            "{} id unknown",
             argument
                 .get("id")
                 .or_else(|| argument.get("name"))
@@ -670,9 +687,12 @@ async fn send_signal(god: &God, argument: &Value, which: &str) -> Result<Value, 
         "process_id" => id_of(target).and_then(|id| god.find(id)).into_iter().collect(),
         _ => find_all(god, target),
     };
-    let unknown = || format!("Unknown process {}", record::scalar(target).unwrap_or_default());
     if targets.is_empty() {
-        return Err(unknown());
+        let target = record::scalar(target).unwrap_or_default();
+        return Err(match which {
+            "process_id" => format!("{target} id unknown"),
+            _ => format!("Unknown process {target}"),
+        });
     }
     let wanted = argument.get("signal").unwrap_or(&Value::Null);
     let name = record::scalar(wanted).unwrap_or_default();

@@ -102,7 +102,17 @@ struct Look {
 }
 
 fn metric(value: impl Into<Value>, unit: &str) -> Value {
-    json!({"value": value.into(), "type": "metric", "unit": unit, "historic": true})
+    json!({"value": plain(value.into()), "type": "metric", "unit": unit, "historic": true})
+}
+
+/// A whole number without a fraction, as JavaScript writes it.
+fn plain(value: Value) -> Value {
+    match value.as_f64() {
+        // Exact below 2^53.
+        #[allow(clippy::cast_possible_truncation)]
+        Some(float) if float.fract() == 0.0 && float.abs() < 9e15 => Value::from(float as i64),
+        _ => value,
+    }
 }
 
 /// To two decimals.
