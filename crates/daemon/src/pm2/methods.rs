@@ -472,7 +472,7 @@ fn set_watch(god: &Rc<God>, target: &Value, change: impl Fn(bool) -> bool) -> Re
             let was = watch::wanted(&state.record);
             let on = change(was);
             // A list of paths stays one for as long as it is on.
-            if on != was {
+            if !(was && on) {
                 state.set("watch", on);
             }
         }
