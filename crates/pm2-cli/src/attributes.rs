@@ -111,21 +111,20 @@ pub(crate) fn given(context: &Context) -> Map<String, Value> {
     given
 }
 
-/// Seconds, or milliseconds with `ms`.
+/// Seconds.
 fn watch_delay(text: &str) -> Value {
-    let milliseconds = match text.strip_suffix("ms") {
-        Some(digits) => digits.parse::<f64>(),
-        None => text.parse::<f64>().map(|seconds| seconds * 1000.0),
-    };
+    let milliseconds = text.parse::<f64>().map(|seconds| seconds * 1000.0);
     // What is no number is for the check to complain about.
     milliseconds.map_or_else(|_| json!(text), |number| json!(number.to_string()))
 }
 
-/// `--watch`: everything, or these.
-pub(crate) fn watch(options: &Options) -> Value {
+/// `--watch`: everything, or these. Among the words for the app it counts as well.
+pub(crate) fn watch(context: &Context) -> Value {
+    let options = &context.options;
     let paths: Vec<_> = options.all("watch").collect();
     if paths.is_empty() {
-        json!(options.has("watch"))
+        let of_app = context.app_args.iter().flatten().any(|word| word == "--watch");
+        json!(of_app || options.has("watch"))
     } else {
         json!(paths)
     }
@@ -178,6 +177,10 @@ pub(crate) fn current_conf(context: &Context, with_filter: bool) -> schema::Chec
         if !given.contains_key(attribute) {
             checked.conf.shift_remove(attribute);
         }
+    }
+    // The daemon takes away what is called so; other attributes are no texts, and are refused.
+    if given.get("node_args") == Some(&json!("null")) {
+        checked.conf.insert("node_args".to_owned(), json!("null"));
     }
     checked.conf.insert("env".to_owned(), json!({}));
     checked

@@ -177,10 +177,30 @@ impl Context {
         }
         let program = std::env::current_exe()
             .map_err(|error| Failure::new(format!("failed to find our own program: {error}")))?;
-        let status = Command::new(&program)
+        let mut command = Command::new(&program);
+        command
             .args(["keeper", "--pm2", "--detach"])
             .env("PM2_HOME", &self.home.root)
-            .env("UPKEEP_HOME", &self.home.upkeep)
+            .env("UPKEEP_HOME", &self.home.upkeep);
+        // The daemon works in another directory: a path that was given relative to ours would mean another place there.
+        for (name, path) in [
+            ("PM2_LOG_FILE_PATH", &self.home.log),
+            ("PM2_PID_FILE_PATH", &self.home.pid),
+            ("PM2_DAEMON_RPC_PORT", &self.home.rpc),
+            ("PM2_DAEMON_PUB_PORT", &self.home.publish),
+            ("PM2_DEFAULT_LOG_PATH", &self.home.logs),
+            ("PM2_DEFAULT_PID_PATH", &self.home.pids),
+            ("PM2_DEFAULT_MODULE_PATH", &self.home.modules),
+            ("PM2_MODULE_CONF_FILE", &self.home.module_conf),
+            ("PM2_DUMP_FILE_PATH", &self.home.dump),
+            ("PM2_DUMP_BACKUP_FILE_PATH", &self.home.dump_backup),
+            ("PM2_RELOAD_LOCKFILE", &self.home.reload_lock),
+        ] {
+            if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
+                command.env(name, path);
+            }
+        }
+        let status = command
             .stdin(Stdio::null())
             .status()
             .map_err(|error| Failure::new(format!("failed to start `{}`: {error}", program.display())))?;

@@ -169,7 +169,15 @@ fn on_one(context: &Context, job: &Job, id: &Value) -> Result<(), Failure> {
     };
     let name = field("name").map(upkeep_pm2::prepare::as_text);
     let shown = upkeep_pm2::prepare::as_text(id);
-    context.say(format_args!("[{}]({shown}) \u{2713}", name.unwrap_or_default()))?;
+    let name = name.unwrap_or_default();
+    context.say(format_args!("[{name}]({shown}) \u{2713}"))?;
+    if job.action == Action::Stop
+        && let Some(Value::String(pattern)) = field("cron_restart")
+    {
+        context.warn(format_args!(
+            "App {name} stopped but CRON RESTART is still UP {pattern}"
+        ))?;
+    }
     let notice = json!({"id": id, "action_name": job.action.word(), "manually": true});
     // What is deleted cannot be told of any more, and says so.
     let _ = client.call("notifyByProcessId", notice);

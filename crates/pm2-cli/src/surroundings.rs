@@ -19,8 +19,15 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     pub(crate) fn new(context: &Context) -> Result<Self, Failure> {
+        let mut variables = variables();
+        // PM2's command leaves these in its own environment, in this order: apps inherit the second one from the command
+        // that gave birth to the daemon.
+        if context.gave_birth {
+            variables.insert("PM2_USAGE".to_owned(), json!("CLI"));
+            variables.insert("PM2_INTERACTOR_PROCESSING".to_owned(), json!("true"));
+        }
         Ok(Self {
-            variables: variables(),
+            variables,
             username: username(),
             module_conf: module_conf(context),
             environment: context.options.text("env").map(str::to_owned),
@@ -83,11 +90,11 @@ fn module_conf(context: &Context) -> Map<String, Value> {
         .unwrap_or_default()
 }
 
-/// Our environment, without what an app that runs us under PM2 has from PM2.
+/// Our environment, without what an app that runs us under PM2 has from PM2. Node takes the last ones out of the
+/// environment of every program that it runs.
 fn variables() -> Map<String, Value> {
-    const OF_PM2: [&str; 14] = [
+    const OF_PM2: [&str; 27] = [
         "name",
-        "namespace",
         "pm_id",
         "status",
         "exec_mode",
@@ -97,10 +104,25 @@ fn variables() -> Map<String, Value> {
         "pm_out_log_path",
         "pm_err_log_path",
         "pm_pid_path",
-        "unique_id",
         "created_at",
         "pm_uptime",
+        "unstable_restarts",
+        "restart_time",
+        "treekill",
+        "version",
+        "autostart",
+        "autorestart",
+        "instance_var",
+        "pmx",
+        "vizion",
+        "username",
+        "watch",
+        "windowsHide",
+        "instances",
+        "automation",
+        "merge_logs",
     ];
+    const OF_NODE: [&str; 2] = ["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE"];
     let under_pm2 = std::env::var_os("pm_id").is_some() && std::env::var_os("pm_exec_path").is_some();
     std::env::vars_os()
         .map(|(name, value)| {
@@ -109,6 +131,8 @@ fn variables() -> Map<String, Value> {
                 json!(value.to_string_lossy()),
             )
         })
-        .filter(|(name, _)| !(under_pm2 && OF_PM2.contains(&name.as_str())))
+        .filter(|(name, _)| {
+            !(under_pm2 && OF_PM2.contains(&name.as_str()) || OF_NODE.contains(&name.as_str()))
+        })
         .collect()
 }

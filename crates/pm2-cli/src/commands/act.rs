@@ -52,11 +52,9 @@ pub(super) fn start_or_restart(context: &mut Context, invocation: &Invocation) -
     by_file(context, invocation, Action::Restart)
 }
 
+/// Unlike `reload`, it asks for no lock.
 pub(super) fn start_or_reload(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
-    let lock = ReloadLock::take(context)?;
-    let outcome = by_file(context, invocation, Action::Reload);
-    drop(lock);
-    outcome
+    by_file(context, invocation, Action::Reload)
 }
 
 fn by_file(context: &mut Context, invocation: &Invocation, action: Action) -> Result<(), Failure> {
@@ -173,10 +171,16 @@ pub(super) fn renew(
     }
     let surroundings = Surroundings::new(context)?;
     let mut checked = attributes::current_conf(context, manner != Manner::StartAll);
+    if !checked.errors.is_empty() {
+        for error in &checked.errors {
+            context.warn(error)?;
+        }
+        return Err(Failure::said(1));
+    }
     if manner == Manner::Start {
         checked
             .conf
-            .insert("watch".to_owned(), attributes::watch(&context.options));
+            .insert("watch".to_owned(), attributes::watch(context));
     }
     let mut conf = files::settled(context, &surroundings, checked, false, true)?;
     conf.insert("km_link".to_owned(), json!(false));

@@ -118,8 +118,18 @@ fn restart(context: &mut Context, conf: &Map<String, Value>, app: &str) -> Resul
     context.say(format_args!("Module {app} restarted"))
 }
 
+/// The store, to be changed: one that is broken is not overwritten.
+fn readable(context: &Context) -> Result<Map<String, Value>, Failure> {
+    let path = &context.home.module_conf;
+    let Ok(bytes) = std::fs::read(path) else {
+        return Ok(Map::new());
+    };
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::new(format!("`{}` cannot be read: {error}", path.display())))
+}
+
 fn change(context: &mut Context, key: &str, value: Option<&str>) -> Result<(), Failure> {
-    let mut conf = module_conf(context);
+    let mut conf = readable(context)?;
     let parts = parts(key);
     // Without a value there is nothing to set it to, and what was set is gone.
     let Some(value) = value else {
@@ -155,11 +165,16 @@ fn edit(context: &Context) -> Result<(), Failure> {
         .args(["-c", &format!("{editor} \"$1\""), &editor])
         .arg(&context.home.module_conf)
         .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Failure::new(format!("`{editor}` ended with {status}")))
+    let path = context.home.module_conf.display();
+    if status.code() == Some(127) {
+        return Err(Failure::new(format!(
+            "`{editor}` is no program to edit `{path}` with"
+        )));
     }
+    // Editors leave with all kinds of status.
+    context.print(format_args!(
+        "Module configuration ({path}) edited.\nTo take changes into account, please restart module related. {path}"
+    ))
 }
 
 pub(super) fn get(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
@@ -202,7 +217,8 @@ pub(super) fn unset(context: &mut Context, invocation: &Invocation) -> Result<()
 pub(super) fn multiset(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {
     let text = invocation.operands.first().map_or("", String::as_str);
     let words: Vec<&str> = text.split_whitespace().collect();
-    let mut conf = module_conf(context);
+    context.rpc()?;
+    let mut conf = readable(context)?;
     for pair in words.chunks_exact(2) {
         put(&mut conf, &parts(pair[0]), pair[1]);
     }

@@ -72,6 +72,8 @@ fn one(context: &Context, process: &Value) -> Result<(), Failure> {
     context.print(format_args!("{last} {name}"))
 }
 
+const INTERPRETER_ARGS: &str = "interpreter args";
+
 fn rows(process: &Value) -> Vec<Vec<Cell>> {
     let env = process.get("pm2_env").cloned().unwrap_or_default();
     let text = |key: &str| env.get(key).filter(|value| !value.is_null()).map(as_text);
@@ -129,7 +131,7 @@ fn rows(process: &Value) -> Vec<Vec<Cell>> {
         ("out log path", Some(Cell::plain(or_none("pm_out_log_path")))),
         ("pid path", Some(Cell::plain(or_none("pm_pid_path")))),
         ("interpreter", Some(Cell::plain(or_none("exec_interpreter")))),
-        ("interpreter args", Some(Cell::plain(words("node_args")))),
+        (INTERPRETER_ARGS, Some(Cell::plain(words("node_args")))),
         ("script id", Some(Cell::plain(or_none("pm_id")))),
         ("exec cwd", Some(Cell::plain(or_none("pm_cwd")))),
         ("exec mode", Some(Cell::plain(or_none("exec_mode")))),
@@ -145,10 +147,19 @@ fn rows(process: &Value) -> Vec<Vec<Cell>> {
         ),
         ("created at", Some(Cell::plain(created))),
     ];
-    pairs
-        .into_iter()
-        .filter_map(|(key, value)| Some(vec![Cell::plain(key), value?]))
-        .collect()
+    let row = |(key, value): (&str, Option<Cell>)| {
+        let mut row = vec![Cell::plain(key), value?];
+        // Every argument of the interpreter has a cell of its own.
+        if key == INTERPRETER_ARGS
+            && let Some(Value::Array(words)) = env.get("node_args")
+            && words.len() > 1
+        {
+            row.truncate(1);
+            row.extend(words.iter().map(|word| Cell::plain(as_text(word))));
+        }
+        Some(row)
+    };
+    pairs.into_iter().filter_map(row).collect()
 }
 
 fn actions(context: &Context, process: &Value, name: &str) -> Result<(), Failure> {

@@ -82,11 +82,27 @@ pub(super) fn resurrect(context: &mut Context, _: &Invocation) -> Result<(), Fai
     list::show(context)
 }
 
-fn read_list(path: &Path) -> Option<Vec<Value>> {
-    let text = std::fs::read(path).ok()?;
-    match serde_json::from_slice(&text).ok()? {
-        Value::Array(list) => Some(list),
-        _ => None,
+/// The list in a dump. One that cannot be read is removed, so that it does not stand in the way for ever.
+fn read_list(context: &Context, path: &Path) -> Result<Option<Vec<Value>>, Failure> {
+    context.say(format_args!("Restoring processes located in {}", path.display()))?;
+    let Ok(text) = std::fs::read(path) else {
+        context.complain(format_args!(
+            "No processes saved; DUMP file doesn't exist: {}",
+            path.display()
+        ));
+        return Ok(None);
+    };
+    match serde_json::from_slice(&text) {
+        Ok(Value::Array(list)) => Ok(Some(list)),
+        Ok(_) => {
+            context.aside(format_args!("{} is no list of processes", path.display()));
+            Err(Failure::said(1))
+        }
+        Err(_) => {
+            context.complain(format_args!("Failed to read dump file in {}", path.display()));
+            std::fs::remove_file(path).map_err(failed("remove", path))?;
+            Ok(None)
+        }
     }
 }
 
@@ -94,31 +110,10 @@ fn read_list(path: &Path) -> Option<Vec<Value>> {
 fn restore(context: &mut Context) -> Result<(), Failure> {
     context.say("Resurrecting")?;
     let (dump, backup) = (context.home.dump.clone(), context.home.dump_backup.clone());
-    context.say(format_args!("Restoring processes located in {}", dump.display()))?;
-    let records = match read_list(&dump) {
+    let records = match read_list(context, &dump)? {
         Some(records) => records,
-        None => {
-            if dump.exists() {
-                context.complain(format_args!("Failed to read dump file in {}", dump.display()));
-                std::fs::remove_file(&dump).map_err(failed("remove", &dump))?;
-            } else {
-                context.complain(format_args!(
-                    "No processes saved; DUMP file doesn't exist: {}",
-                    dump.display()
-                ));
-            }
-            context.say(format_args!(
-                "Restoring processes located in {}",
-                backup.display()
-            ))?;
-            let records = read_list(&backup);
-            records.ok_or_else(|| {
-                Failure::new(format!(
-                    "No processes saved; DUMP file doesn't exist: {}",
-                    backup.display()
-                ))
-            })?
-        }
+        // With neither of them there is nothing to bring back, which is no failure.
+        None => read_list(context, &backup)?.unwrap_or_default(),
     };
     let running = context.processes()?;
     let runs = |name: Option<&str>| running.iter().any(|process| env_text(process, "name") == name);

@@ -65,6 +65,11 @@ fn apps(
     let config = read(context, file)?;
     let environment = context.options.text("env");
     let mut apps = Vec::new();
+    // What `deploy` has for this environment goes before the app's own variables, but not before those of `env_NAME`.
+    let of_deploy = environment
+        .and_then(|name| config.deploy.as_ref()?.get(name)?.get("env")?.as_object())
+        .cloned()
+        .unwrap_or_default();
     for given in &config.apps {
         let of_static = given.get("script") == Some(&json!("serve")) && given.len() == 3;
         let checked = schema::check(given);
@@ -74,13 +79,26 @@ fn apps(
         if !checked.errors.is_empty() {
             return Err(Failure::said(1));
         }
-        let mut conf = settled(
-            context,
-            surroundings,
-            checked,
-            true,
-            given.contains_key("cron_restart"),
-        )?;
+        let says_cron = given.contains_key("cron_restart");
+        let cron_is_wrong = checked
+            .conf
+            .get("cron_restart")
+            .and_then(Value::as_str)
+            .is_some_and(|pattern| schema::check_cron(pattern).is_err());
+        let mut conf = settled(context, surroundings, checked, true, says_cron).map_err(|failure| {
+            if !cron_is_wrong {
+                return failure;
+            }
+            // With PM2 a wrong pattern in a file is no ERROR: it leaves without a word. That much we say.
+            context.aside(failure.message.unwrap_or_default());
+            Failure::said(failure.code)
+        })?;
+        if let Some(Value::Object(env)) = conf.get_mut("env") {
+            env.extend(of_deploy.clone());
+        }
+        if let Some(namespace) = context.options.text("namespace") {
+            conf.insert("namespace".to_owned(), json!(namespace));
+        }
         if of_static {
             conf.retain(|key, _| matches!(key.as_str(), "script" | "name" | "env" | "username"));
         }
@@ -125,7 +143,7 @@ pub(super) fn act(context: &mut Context, action: Action, file: &str) -> Result<(
         list.iter()
             .any(|process| runner::env_text(process, "name") == Some(name.as_str()))
     });
-    if !new.is_empty() || known.is_empty() && context.options.text("only").is_none() {
+    if !new.is_empty() {
         let names: Vec<_> = new.iter().map(name_of).collect();
         context.warn(format_args!(
             "Applications {} not running, starting...",
@@ -137,9 +155,6 @@ pub(super) fn act(context: &mut Context, action: Action, file: &str) -> Result<(
         renew(context, &surroundings, action, app, &list)
     })?;
     if new.is_empty() {
-        if known.is_empty() && context.options.text("only").is_none() {
-            return Err(Failure::new("Error: No script path - aborting"));
-        }
         return Ok(());
     }
     let failed = Mutex::new(false);

@@ -41,8 +41,13 @@ pub(crate) fn show(context: &mut Context) -> Result<(), Failure> {
     }
     let figures = context.call("getSystemData", json!({}))?;
     let mut processes = context.processes()?;
-    sort(&mut processes, context.options.text("sort").unwrap_or("name"));
-    if context.options.has("mini-list") {
+    let order = context.options.text("sort");
+    let small = context.options.has("mini-list");
+    // The short list has the order of the daemon, unless another one is asked for.
+    if order.is_some() || !small {
+        sort(&mut processes, order.unwrap_or("name"));
+    }
+    if small {
         for process in &processes {
             context.print(block(process))?;
         }
@@ -56,7 +61,9 @@ pub(crate) fn show(context: &mut Context) -> Result<(), Failure> {
         context.print(context.style.bold("Module"))?;
         context.print(module_table(&modules, layout).render(context.style))?;
     }
-    if let Some(line) = host_line(&figures, layout, context.style) {
+    if !processes.is_empty()
+        && let Some(line) = host_line(&figures, layout, context.style)
+    {
         context.print(line)?;
     }
     Ok(())

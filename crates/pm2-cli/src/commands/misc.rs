@@ -303,7 +303,7 @@ fn rc_file() -> Result<PathBuf, Failure> {
 
 /// A headline of the report, as wide as the others.
 fn section(context: &Context, name: &str) -> String {
-    let rule = "-".repeat(70_usize.saturating_sub(name.len()));
+    let rule = "-".repeat(55_usize.saturating_sub(name.len()));
     format!("--- {} {rule}", context.style.bold(context.style.blue(name)))
 }
 
@@ -352,13 +352,38 @@ pub(super) fn report(context: &mut Context, _: &Invocation) -> Result<(), Failur
         "program",
         &format!("upkeep {}", env!("CARGO_PKG_VERSION")),
     )?;
-    field(context, "argv", &std::env::args().collect::<Vec<_>>().join(","))?;
+    let node = Command::new("node").arg("--version").output();
+    let node = node.map_or_else(
+        |_| "N/A".to_owned(),
+        |output| {
+            String::from_utf8_lossy(&output.stdout)
+                .trim()
+                .trim_start_matches('v')
+                .to_owned()
+        },
+    );
+    field(context, "node version", &node)?;
+    // What would be started by this name the next time.
+    field(
+        context,
+        "node path",
+        &std::env::var("_").unwrap_or_else(|_| "not found".to_owned()),
+    )?;
+    let argv: Vec<String> = std::env::args().collect();
+    field(context, "argv", &argv.join(","))?;
+    field(context, "argv0", argv.first().map_or("", String::as_str))?;
     field(
         context,
         "user",
         &std::env::var("USER").unwrap_or_else(|_| "undefined".to_owned()),
     )?;
     field(context, "uid", &upkeep_host::home::uid().to_string())?;
+    let gid = fs::metadata("/proc/self").map(|data| std::os::unix::fs::MetadataExt::gid(&data));
+    field(
+        context,
+        "gid",
+        &gid.map_or_else(|_| "undefined".to_owned(), |gid| gid.to_string()),
+    )?;
     context.print(&rule)?;
     context.print(section(context, "System info"))?;
     field(context, "arch", std::env::consts::ARCH)?;

@@ -147,7 +147,10 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
 
 /// `completion` is no command that others list: what stands behind it are words of another command line.
 fn completion(words: &[OsString]) -> Option<Invocation> {
-    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     if words.first().is_none_or(|word| word != "completion") {
         return None;
     }
@@ -213,16 +216,17 @@ pub(crate) fn perform_words(context: &mut Context, words: &[&str]) -> Result<(),
 /// A path without `.` and `..`, whether it exists or not.
 fn normal(path: &std::path::Path) -> std::path::PathBuf {
     use std::path::Component;
-    path.components().fold(std::path::PathBuf::new(), |mut whole, part| {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                whole.pop();
+    path.components()
+        .fold(std::path::PathBuf::new(), |mut whole, part| {
+            match part {
+                Component::CurDir => {}
+                Component::ParentDir => {
+                    whole.pop();
+                }
+                other => whole.push(other),
             }
-            other => whole.push(other),
-        }
-        whole
-    })
+            whole
+        })
 }
 
 /// The outcome as a status. What is still to be said is said.

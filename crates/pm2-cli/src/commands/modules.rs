@@ -194,6 +194,7 @@ fn install_here(context: &mut Context) -> Result<(), Failure> {
         "Installing local module in DEVELOPMENT MODE with WATCH auto restart",
     )?;
     launch::delete(context, &name)?;
+    context.warn(format_args!("Applications {name} not running, starting..."))?;
     start(context, &name, &folder, true)?;
     say(context, "Module successfully installed and launched")
 }

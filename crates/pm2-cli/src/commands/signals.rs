@@ -253,10 +253,33 @@ pub(super) fn system(context: &mut Context, invocation: &Invocation) -> Result<(
     if !invocation.options.has("tree") {
         return context.print(upkeep_pm2::inspect::inspect(&data));
     }
-    if let Value::Object(values) = &data {
-        for (name, about) in values {
-            let value = about.get("value").cloned().unwrap_or_default();
-            out(format_args!("{name}: {value}{}\n", text(about, "unit")))?;
+    branches(&data, "")
+}
+
+/// A tree, drawn with lines.
+fn branches(value: &Value, indent: &str) -> Result<(), Failure> {
+    let fields: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .map(|(index, value)| (index.to_string(), value))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let last = fields.len().saturating_sub(1);
+    for (index, (name, value)) in fields.into_iter().enumerate() {
+        let (arm, below) = if index == last {
+            ("\u{2514}\u{2500}", "   ")
+        } else {
+            ("\u{251c}\u{2500}", "\u{2502}  ")
+        };
+        if value.is_object() || value.is_array() {
+            out(format_args!("{indent}{arm} {name}\n"))?;
+            branches(value, &format!("{indent}{below}"))?;
+        } else {
+            let shown = upkeep_pm2::prepare::as_text(value);
+            out(format_args!("{indent}{arm} {name}: {shown}\n"))?;
         }
     }
     Ok(())

@@ -19,7 +19,10 @@ pub(super) fn start(context: &mut Context, invocation: &Invocation) -> Result<()
     } else {
         &invocation.operands
     };
-    for word in words {
+    // This option takes one word, and users give it several: those that follow are no apps.
+    let codes = context.options.has("stop-exit-codes");
+    let is_app = |(index, word): &(usize, &String)| !(codes && *index > 0 && word.parse::<u8>().is_ok());
+    for (_, word) in words.iter().enumerate().filter(is_app) {
         one(context, word)?;
     }
     list::show(context)?;
@@ -36,7 +39,7 @@ fn one(context: &mut Context, word: &str) -> Result<(), Failure> {
     }
     let surroundings = Surroundings::new(context)?;
     let mut given = attributes::given(context);
-    given.insert("watch".to_owned(), attributes::watch(&context.options));
+    given.insert("watch".to_owned(), attributes::watch(context));
     given.insert("script".to_owned(), json!(word));
     given.entry("namespace").or_insert_with(|| json!("default"));
     let checked = schema::check(&given);

@@ -131,6 +131,12 @@ fn choose(context: &Context, word: Option<&String>) -> Result<(String, Option<In
     Ok((word.clone(), asked))
 }
 
+/// No ERROR with PM2 either.
+fn unknown(context: &Context) -> Failure {
+    context.aside("Unknown platform / init system name");
+    Failure::said(1)
+}
+
 fn plan(context: &Context, invocation: &Invocation, init: Init) -> Result<Plan, Failure> {
     let options = &invocation.options;
     let home = options
@@ -156,7 +162,7 @@ pub(super) fn startup(context: &mut Context, invocation: &Invocation) -> Result<
         as_root(context, "startup", invocation)?;
         return Err(Failure::said(1));
     }
-    let init = init.ok_or_else(|| Failure::new("Unknown platform / init system name"))?;
+    let init = init.ok_or_else(|| unknown(context))?;
     let plan = plan(context, invocation, init)?;
     let (style, template, target, commands) = (context.style, plan.template(), plan.target(), plan.enable());
     context.print(format_args!("{} {word}", style.bold("Platform")))?;
@@ -217,7 +223,7 @@ pub(super) fn unstartup(context: &mut Context, invocation: &Invocation) -> Resul
         as_root(context, "unstartup", invocation)?;
         return Err(Failure::said(1));
     }
-    let init = init.ok_or_else(|| Failure::new("Unknown platform / init system name"))?;
+    let init = init.ok_or_else(|| unknown(context))?;
     let commands = plan(context, invocation, init)?.disable().join(" && ");
     if !root.is_real() {
         return context.print(commands);

@@ -136,7 +136,8 @@ async fn answer(State(settings): State<Arc<Settings>>, mut request: Request) -> 
             .into_response();
     }
     let Some(path) = place(&settings.root, request.uri().path()) else {
-        return (StatusCode::FORBIDDEN, "403 Forbidden").into_response();
+        // Outside of the folder nothing is to be found.
+        return missing(&settings, request).await;
     };
     // Whatever the method is, the page is the answer.
     if request.method() != Method::HEAD {
@@ -162,7 +163,11 @@ async fn answer(State(settings): State<Arc<Settings>>, mut request: Request) -> 
         let page = sibling.filter(|page| page.is_file());
         return open(file(page.as_ref().unwrap_or(&settings.homepage), again).await);
     }
-    let mut page = file(&settings.root.join("404.html"), again).await;
+    missing(&settings, again).await
+}
+
+async fn missing(settings: &Settings, request: Request) -> Response {
+    let mut page = file(&settings.root.join("404.html"), request).await;
     if !page.status().is_success() {
         page = ([(header::CONTENT_TYPE, "text/html")], "404 Not Found").into_response();
     }

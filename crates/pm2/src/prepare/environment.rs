@@ -15,15 +15,14 @@ pub fn as_text(value: &Value) -> String {
     }
 }
 
-/// The variables that an app gets from outside: nothing, or all but those that a list or a name takes out.
+/// The variables that an app gets from outside: all but those whose name has a word of a list in it, or is this word.
 pub fn filter(variables: &Map<String, Value>, filter: Option<&Value>) -> Map<String, Value> {
     let words: Vec<&str> = match filter {
-        Some(Value::Bool(true)) => return Map::new(),
         Some(Value::Array(words)) => words.iter().filter_map(Value::as_str).collect(),
-        Some(Value::String(name)) => vec![name.as_str()],
         _ => Vec::new(),
     };
-    let kept = |name: &str| !words.iter().any(|word| name.contains(word));
+    let one = filter.and_then(Value::as_str);
+    let kept = |name: &str| one != Some(name) && !words.iter().any(|word| name.contains(word));
     let kept = variables.iter().filter(|(name, _)| kept(name));
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
@@ -66,7 +65,7 @@ pub fn of_file(conf: &Map<String, Value>, environment: Option<&str>) -> Map<Stri
 fn flat(env: &Map<String, Value>) -> impl Iterator<Item = (String, Value)> {
     env.iter().map(|(name, value)| {
         let value = match value {
-            Value::Object(_) | Value::Array(_) => json!(value.to_string()),
+            Value::Object(_) | Value::Array(_) | Value::Null => json!(value.to_string()),
             other => other.clone(),
         };
         (name.clone(), value)
@@ -77,9 +76,7 @@ fn flat(env: &Map<String, Value>) -> impl Iterator<Item = (String, Value)> {
 pub(super) fn assemble(conf: &mut Map<String, Value>, place: &Place, python: bool) {
     let name = conf.get("name").map(as_text).unwrap_or_default();
     let mut env = filter(place.variables, conf.get("filter_env"));
-    if place.from_file
-        && let Some(cwd) = conf.get("cwd").and_then(Value::as_str)
-    {
+    if let Some(cwd) = conf.get("cwd").and_then(Value::as_str) {
         env.insert("PWD".to_owned(), json!(cwd));
     }
     env.insert("PM2_USAGE".to_owned(), json!("CLI"));
@@ -109,5 +106,15 @@ pub(super) fn assemble(conf: &mut Map<String, Value>, place: &Place, python: boo
     {
         env.extend(flat(own));
     }
-    conf.insert("env".to_owned(), Value::Object(env));
+    // JavaScript has numbers before all other keys.
+    let (mut numbers, others): (Vec<_>, Vec<_>) =
+        env.into_iter().partition(|(name, _)| index(name).is_some());
+    numbers.sort_by_key(|(name, _)| index(name));
+    conf.insert("env".to_owned(), numbers.into_iter().chain(others).collect());
+}
+
+/// A key that JavaScript takes for a number.
+fn index(name: &str) -> Option<u32> {
+    let number = name.parse().ok()?;
+    (name == u32::to_string(&number) && number < u32::MAX).then_some(number)
 }

@@ -174,7 +174,8 @@ pub fn split_arguments(text: &str) -> Vec<String> {
                 begun = false;
             }
             None => {
-                if letter == '"' || letter == '\'' {
+                // Elsewhere in a word it is a letter like others.
+                if matches!(letter, '"' | '\'') && (word.is_empty() || word.ends_with('=')) {
                     quote = Some(letter);
                 }
                 word.push(letter);

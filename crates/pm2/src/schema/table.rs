@@ -112,7 +112,7 @@ pub(super) const ATTRIBUTES: &[Attribute] = &[
     attribute("script", TEXT).or(&["exec", "cmd", "command"]),
     attribute("name", TEXT),
     attribute("name_prefix", TEXT),
-    attribute("filter_env", &[Type::Flag, Type::List, Type::Text]).read_as(Form::Names),
+    attribute("filter_env", &[Type::Flag, Type::List, Type::Text]),
     attribute("namespace", TEXT),
     attribute("install_url", TEXT),
     attribute("cwd", TEXT),
