@@ -203,7 +203,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         path: settings.home.socket(),
         why,
     })?;
-    let (god, god_leaves) = match settings.pm2 {
+    let god = match settings.pm2 {
         Some(home) => {
             let root = home.root.clone();
             let settings = pm2::Settings { home, keeper_pid };
@@ -223,7 +223,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
             "the init system could not be told that we are ready: {error}"
         ));
     }
-    let end = control(&context, &director, god, god_leaves, inbox, settled, &trouble).await;
+    let end = control(&context, &director, god, inbox, settled, &trouble).await;
     http.stop(LAST_WORDS);
     match end {
         End::Retire | End::Left => Ok(()),
@@ -289,8 +289,7 @@ enum Control {
 async fn control(
     context: &Rc<Context>,
     director: &Rc<Director>,
-    god: Option<Rc<God>>,
-    god_leaves: Option<oneshot::Receiver<()>>,
+    (god, god_leaves): (Option<Rc<God>>, Option<oneshot::Receiver<()>>),
     mut inbox: mpsc::Receiver<command::Request>,
     mut settled: mpsc::Receiver<exits::Outcome>,
     trouble: &Arc<Mutex<Option<String>>>,

@@ -78,4 +78,4 @@ pub use upkeep_sys::daemonize::{Side, detach};
 
 pub use resume::{STATE_VERSION, can_resume, resume};
 pub use run::{Finished, run};
-pub use settings::{DaemonCommand, KeeperError, KeeperSettings, Times};
+pub use settings::{DaemonCommand, KeeperError, KeeperSettings, PASS_ON, Times};

@@ -441,6 +441,12 @@ impl Keeper {
         while let Ok(Some(received)) = self.signals.read() {
             match received.signal {
                 number::CHLD => self.reap(),
+                signal if self.settings.daemon.wants(signal) => {
+                    if let Some(pid) = self.daemon.pid() {
+                        // One that is just ending needs no signal.
+                        let _ = signal::send(pid, signal);
+                    }
+                }
                 number::USR2 => {
                     let program = self.settings.own_program.clone();
                     if let Err(refusal) = self.begin_own_upgrade(None, program) {

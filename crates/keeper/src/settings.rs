@@ -34,6 +34,20 @@ pub struct DaemonCommand {
     pub env: Vec<(OsString, OsString)>,
 }
 
+/// Variable of the daemon's environment: numbers of signals, separated by commas, that the keeper passes on to the daemon
+/// where it would act on them itself.
+pub const PASS_ON: &str = "UPKEEP_PASS_ON";
+
+impl DaemonCommand {
+    /// Whether a signal is the daemon's business.
+    pub(crate) fn wants(&self, signal: i32) -> bool {
+        let given = self.env.iter().find(|(name, _)| name == PASS_ON);
+        given
+            .and_then(|(_, value)| value.to_str())
+            .is_some_and(|numbers| numbers.split(',').any(|number| number.parse() == Ok(signal)))
+    }
+}
+
 /// How long things may take, in ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {

@@ -77,6 +77,8 @@ fn find_home() -> Result<Home, ExitCode> {
 const EPHEMERAL: &str = "--ephemeral";
 /// `PM2_HOME` is served.
 const PM2: &str = "--pm2";
+/// Its number on Linux.
+const SIGUSR2: &str = "12";
 
 fn daemon(arguments: &[OsString]) -> ExitCode {
     let has = |flag: &str| arguments.iter().any(|word| word == flag);
@@ -174,7 +176,10 @@ fn serve(mode: Option<&'static str>) -> ExitCode {
                 .into_iter()
                 .chain(mode.map(OsString::from))
                 .collect(),
-            env: std::env::vars_os().collect(),
+            env: std::env::vars_os()
+                // For a program that rotates logs, SIGUSR2 to `pm2.pid` means that they are to be opened anew.
+                .chain((mode == Some(PM2)).then(|| (upkeep_keeper::PASS_ON.into(), SIGUSR2.into())))
+                .collect(),
         },
         own_argv: argv("keeper"),
         own_program: program,

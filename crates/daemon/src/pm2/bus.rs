@@ -22,10 +22,13 @@ use crate::tasks::Task;
 /// How many events may wait for a listener that does not read; what comes then is not sent to it.
 const LAG: usize = 1024;
 
+/// One message, encoded once for all who listen.
+type Frame = Rc<Vec<u8>>;
+
 /// The bus.
 #[derive(Clone, Default)]
 pub(super) struct Bus {
-    listeners: Rc<RefCell<Vec<mpsc::Sender<Rc<Vec<u8>>>>>>,
+    listeners: Rc<RefCell<Vec<mpsc::Sender<Frame>>>>,
     count: Arc<AtomicUsize>,
 }
 
@@ -73,7 +76,7 @@ impl Bus {
     }
 
     fn admit(&self, stream: UnixStream) {
-        let (sender, mut inbox) = mpsc::channel::<Rc<Vec<u8>>>(LAG);
+        let (sender, mut inbox) = mpsc::channel::<Frame>(LAG);
         let own = sender.clone();
         self.listeners.borrow_mut().push(sender);
         self.count.fetch_add(1, Ordering::Relaxed);

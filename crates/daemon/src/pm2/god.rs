@@ -174,7 +174,10 @@ impl God {
             }
         });
         let worker = worker::start(&god);
-        god.tasks.borrow_mut().extend([rpc, publish, pieces, worker]);
+        let reopen = reopen_by_signal(&god)?;
+        god.tasks
+            .borrow_mut()
+            .extend([rpc, publish, pieces, worker, reopen]);
         Ok((god, left))
     }
 
@@ -279,7 +282,7 @@ impl God {
     }
 
     /// Fills in what the first start of a record adds to it, in PM2's order.
-    pub(super) fn complete(&self, process: &Process) {
+    pub(super) fn complete(process: &Process) {
         let mut state = process.state.borrow_mut();
         if let Value::Object(env) = state.record.get("env").cloned().unwrap_or_default() {
             for (name, value) in env {
@@ -444,7 +447,7 @@ impl God {
 
     pub(super) fn carry_out(self: &Rc<Self>, process: &Rc<Process>, effects: Vec<Effect>) {
         if effects.contains(&Effect::Spawn) {
-            self.before_spawn(process);
+            Self::before_spawn(process);
         }
         self.refresh(process);
         for effect in effects {
@@ -530,7 +533,7 @@ impl God {
     }
 
     /// What a start changes in the record.
-    fn before_spawn(&self, process: &Process) {
+    fn before_spawn(process: &Process) {
         let mut state = process.state.borrow_mut();
         if let Value::Object(env) = state.record.get("env").cloned().unwrap_or_default() {
             for (name, value) in env {
@@ -599,7 +602,9 @@ impl God {
             signal
         };
         let key = key(process.id, state.generation);
-        let scope = if tree { Scope::Tree } else { Scope::Leader };
+        // `treekill: false` holds for SIGKILL too.
+        let whole = record::flag(&state.record, "treekill") != Some(false);
+        let scope = if tree && whole { Scope::Tree } else { Scope::Leader };
         self.context.link.order(|id| Request::Signal {
             id,
             key,
@@ -1040,6 +1045,18 @@ impl God {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// SIGUSR2, which the keeper passes on: logs are opened anew, for `logrotate`.
+fn reopen_by_signal(god: &Rc<God>) -> std::io::Result<Task> {
+    let mut signals = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::user_defined2())?;
+    let god = Rc::clone(god);
+    Ok(Task::spawn("pm2 reopen", async move {
+        while signals.recv().await.is_some() {
+            god.log("SIGUSR2: Reloading logs...");
+            god.logs.reopen();
+        }
+    }))
 }
 
 /// Key of a process in the store.

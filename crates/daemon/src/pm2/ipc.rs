@@ -119,11 +119,7 @@ async fn serve(socket: &UnixStream, queue: &Rc<RefCell<Queue>>, wake: &Notify, h
     let mut scanned = 0;
     let mut passed = VecDeque::new();
     let mut buffer = vec![0; 64 << 10];
-    loop {
-        let blocked = match flush(socket, queue) {
-            Ok(blocked) => blocked,
-            Err(()) => break,
-        };
+    while let Ok(blocked) = flush(socket, queue) {
         tokio::select! {
             // Cancel-safe: readiness stays until a read finds nothing.
             ready = socket.readable() => {

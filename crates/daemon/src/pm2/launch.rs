@@ -271,9 +271,7 @@ fn open_logs(god: &Rc<God>, process: &Rc<Process>) {
             (state.piped.insert(name.clone()), sinks(&state, stream))
         };
         for path in [&sinks.file, &sinks.combined].into_iter().flatten() {
-            if !sinks.disabled
-                && let Err(error) = logs::make(path)
-            {
+            if let Err(error) = logs::make(path) {
                 god.log(&format!("the log {} cannot be opened: {error}", path.display()));
             }
         }

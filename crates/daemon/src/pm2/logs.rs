@@ -211,7 +211,7 @@ pub(super) fn make(path: &Path) -> io::Result<File> {
 
 struct Pipe {
     source: Source,
-    pipe: OwnedFd,
+    end: OwnedFd,
     sinks: Sinks,
     /// Whether the next byte begins a line.
     fresh: bool,
@@ -322,7 +322,7 @@ impl Worker {
                         self.serve(source, usize::MAX);
                         if let Some(pipe) = self.sources.remove(&source) {
                             // It is closed right after.
-                            let _ = epoll::delete(&self.epoll, &pipe.pipe);
+                            let _ = epoll::delete(&self.epoll, &pipe.end);
                             for path in [pipe.sinks.file, pipe.sinks.combined].into_iter().flatten() {
                                 let shared = self.sources.values().any(|other| {
                                     other.sinks.file.as_ref() == Some(&path)
@@ -346,7 +346,7 @@ impl Worker {
             && let Some(old) = self.sources.remove(&old)
         {
             // It is closed right after.
-            let _ = epoll::delete(&self.epoll, &old.pipe);
+            let _ = epoll::delete(&self.epoll, &old.end);
         }
         if let Err(error) = upkeep_sys::descriptor::set_nonblocking(&pipe, true) {
             crate::main_loop::note(&format!("a log pipe was not taken on: {error}"));
@@ -369,7 +369,7 @@ impl Worker {
             id,
             Pipe {
                 source,
-                pipe,
+                end: pipe,
                 sinks,
                 fresh: true,
                 wide: false,
@@ -380,11 +380,9 @@ impl Worker {
 
     /// Files are there from the start, empty or not.
     fn touch(&mut self, sinks: &Sinks) {
-        if !sinks.disabled {
-            for path in [&sinks.file, &sinks.combined].into_iter().flatten() {
-                // What is wrong is said when there is something to write.
-                let _ = self.files.append(path, b"");
-            }
+        for path in [&sinks.file, &sinks.combined].into_iter().flatten() {
+            // What is wrong is said when there is something to write.
+            let _ = self.files.append(path, b"");
         }
     }
 
@@ -395,7 +393,7 @@ impl Worker {
             let Some(pipe) = self.sources.get_mut(&id) else {
                 break;
             };
-            let Ok(seen) = peek(&pipe.pipe, &self.scratch, &mut self.look) else {
+            let Ok(seen) = peek(&pipe.end, &self.scratch, &mut self.look) else {
                 break;
             };
             let now = clock::unix_ms();
@@ -411,7 +409,7 @@ impl Worker {
             }
             let mut left = seen;
             while left > 0 {
-                match rustix::io::read(&pipe.pipe, &mut self.look[..left]) {
+                match rustix::io::read(&pipe.end, &mut self.look[..left]) {
                     Ok(0) | Err(_) => break,
                     Ok(taken) => left -= taken,
                 }
@@ -419,7 +417,7 @@ impl Worker {
             moved += seen;
             if !pipe.wide && seen >= 8 << 10 {
                 // A fast writer: fewer, larger moves.
-                pipe.wide = pipe::set_capacity(&pipe.pipe, LOOK).is_ok();
+                pipe.wide = pipe::set_capacity(&pipe.end, LOOK).is_ok();
             }
         }
         moved

@@ -233,7 +233,9 @@ fn free_instance(god: &God, record: &Record, variable: &str) -> u64 {
         .filter(|process| process.state.borrow().record.get("name") == name)
         .filter_map(|process| record::count(&process.state.borrow().record, variable))
         .collect();
-    (0..).find(|number| !taken.contains(number)).unwrap_or(0)
+    (0..=taken.len() as u64)
+        .find(|number| !taken.contains(number))
+        .unwrap_or(0)
 }
 
 fn number_instance(god: &God, record: &mut Record) {
@@ -285,7 +287,7 @@ async fn prepare(god: &Rc<God>, record: Value, who: &str) -> Result<Value, Strin
         let mut record = record.clone();
         number_instance(god, &mut record);
         let process = god.register(record, places.clone());
-        god.complete(&process);
+        God::complete(&process);
         made.push(process);
     }
     let ids: Vec<u64> = made.iter().map(|process| process.id).collect();
@@ -399,12 +401,18 @@ async fn reload(god: &Rc<God>, argument: Value, who: &str) -> Result<Value, Stri
     if god.ending.get() {
         return Err("the daemon is ending".to_owned());
     }
-    apply(god, &process, env);
-    God::forgive(&process);
     let beside = {
         let state = process.state.borrow();
         state.is_cluster() && state.is_node() && state.status() == "online"
     };
+    // In PM2's order, which the keys of the record show.
+    if beside {
+        apply(god, &process, env);
+        God::forgive(&process);
+    } else {
+        God::forgive(&process);
+        apply(god, &process, env);
+    }
     let process = if beside {
         super::cluster::replace(god, &process).await?
     } else {
@@ -433,7 +441,7 @@ async fn duplicate(god: &Rc<God>, id: &Value, who: &str) -> Result<Value, String
     }
     number_instance(god, &mut record);
     let process = god.register(record, places);
-    god.complete(&process);
+    God::complete(&process);
     let before = god.order_start(&process);
     god.started(&process, before).await;
     god.publish_process("start", true, &process, None);
@@ -551,14 +559,7 @@ pub(super) fn message(god: &Rc<God>, process: &Rc<Process>, message: Value) {
             let name = data.get("action_name").cloned();
             if let Some(Value::Array(actions)) = state.record.get_mut("axm_actions") {
                 actions.retain(|action| action.get("action_name") != name.as_ref());
-                let mut action = data.clone();
-                // What an app announces itself, dashboards show the output of.
-                if action.get("action_type").and_then(Value::as_str) != Some("internal")
-                    && let Some(action) = action.as_object_mut()
-                {
-                    action.entry("output").or_insert_with(|| json!([]));
-                }
-                actions.push(action);
+                actions.push(data.clone());
             }
         }
         "axm:monitor" | "axm:option:configuration" => {
@@ -620,16 +621,8 @@ fn trigger(god: &God, argument: &Value) -> Result<Value, String> {
     }
     let mut count = 0;
     for process in targets {
+        let known = prepare_output(&mut process.state.borrow_mut(), action);
         let state = process.state.borrow();
-        let known = state
-            .record
-            .get("axm_actions")
-            .and_then(Value::as_array)
-            .is_some_and(|actions| {
-                actions
-                    .iter()
-                    .any(|known| known.get("action_name").and_then(Value::as_str) == Some(action))
-            });
         if !known || state.status() != "online" {
             let name = state.name();
             drop(state);
@@ -648,6 +641,21 @@ fn trigger(god: &God, argument: &Value) -> Result<Value, String> {
         count += 1;
     }
     Ok(json!({"process_count": count, "success": true}))
+}
+
+/// Makes room for what an action says, where dashboards look for it. `false`: no such action was announced.
+fn prepare_output(state: &mut State, action: &str) -> bool {
+    let Some(Value::Array(actions)) = state.record.get_mut("axm_actions") else {
+        return false;
+    };
+    let known = actions
+        .iter_mut()
+        .find(|known| known.get("action_name").and_then(Value::as_str) == Some(action));
+    let Some(Value::Object(known)) = known else {
+        return false;
+    };
+    known.insert("output".to_owned(), json!([]));
+    true
 }
 
 fn argument_with(argument: &Value, opts: &Value) -> Value {
