@@ -1,9 +1,9 @@
 //! What of this process decides how an app is prepared: environment, user, folders.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use upkeep_pm2::prepare::{Account, Place};
+use upkeep_pm2::prepare::{Account, Listener, Place};
 
 use crate::context::{Context, Failure};
 
@@ -48,6 +48,7 @@ impl Surroundings {
             user: &user,
             group: &|name| upkeep_sys::user::group(name).ok(),
             server: &self.server,
+            listener: context,
         }
     }
 
@@ -58,6 +59,14 @@ impl Surroundings {
     /// What `pm2 set NAME:key value` has made of an app's environment: the keys, and all of them under its name.
     pub(crate) fn settings_of(&self, name: &str) -> Map<String, Value> {
         upkeep_pm2::prepare::settings(&self.module_conf, name, false)
+    }
+}
+
+impl Listener for Context {
+    fn makes_folder(&self, folder: &Path) {
+        self.warn_aside(format_args!("Folder does not exist: {}", folder.display()));
+        // That nobody reads it does not keep the folder from being made.
+        let _ = self.say(format_args!("Creating folder: {}", folder.display()));
     }
 }
 
@@ -93,7 +102,7 @@ fn module_conf(context: &Context) -> Map<String, Value> {
 /// Our environment, without what an app that runs us under PM2 has from PM2. Node takes the last ones out of the
 /// environment of every program that it runs.
 fn variables() -> Map<String, Value> {
-    const OF_PM2: [&str; 27] = [
+    const OF_PM2: [&str; 28] = [
         "name",
         "pm_id",
         "status",
@@ -121,10 +130,11 @@ fn variables() -> Map<String, Value> {
         "instances",
         "automation",
         "merge_logs",
+        "kill_retry_time",
     ];
     const OF_NODE: [&str; 2] = ["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE"];
     let under_pm2 = std::env::var_os("pm_id").is_some() && std::env::var_os("pm_exec_path").is_some();
-    std::env::vars_os()
+    let mut variables: Vec<(String, Value)> = std::env::vars_os()
         .map(|(name, value)| {
             (
                 name.to_string_lossy().into_owned(),
@@ -134,5 +144,13 @@ fn variables() -> Map<String, Value> {
         .filter(|(name, _)| {
             !(under_pm2 && OF_PM2.contains(&name.as_str()) || OF_NODE.contains(&name.as_str()))
         })
-        .collect()
+        .collect();
+    if under_pm2 {
+        // In this case PM2 goes through them from the last to the first.
+        variables.reverse();
+        for (_, value) in variables.iter_mut().filter(|(name, _)| name == "vizion_running") {
+            *value = json!(false);
+        }
+    }
+    variables.into_iter().collect()
 }

@@ -13,7 +13,7 @@ mod environment;
 mod interpreter;
 mod program;
 
-pub use environment::{as_text, filter, of_file, settings};
+pub use environment::{DEPLOY_ENV, as_text, filter, of_file, settings};
 pub use program::{absolute, find_in_path, resolve_path};
 
 /// Why an app cannot be started.
@@ -102,6 +102,18 @@ pub struct Place<'a> {
     pub group: &'a dyn Fn(&str) -> Option<u32>,
     /// The program that serves folders: what the script `serve` means.
     pub server: &'a Path,
+    /// Is told what is done beside preparing.
+    pub listener: &'a dyn Listener,
+}
+
+/// Who wants to know what is done beside preparing.
+pub trait Listener {
+    /// A folder for logs or pid files is not there, and is made.
+    fn makes_folder(&self, folder: &Path);
+}
+
+impl Listener for () {
+    fn makes_folder(&self, _: &Path) {}
 }
 
 impl std::fmt::Debug for Place<'_> {
@@ -261,7 +273,8 @@ fn log_paths(conf: &mut Map<String, Value>, cwd: &Path, place: &Place) -> Result
             None if given == "log_file" => continue,
             None => default,
         };
-        if let Some(folder) = path.parent() {
+        if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+            place.listener.makes_folder(folder);
             std::fs::create_dir_all(folder).map_err(|error| PrepareError::Folder {
                 path: folder.display().to_string(),
                 why: error.to_string(),

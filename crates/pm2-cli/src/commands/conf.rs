@@ -124,8 +124,11 @@ fn readable(context: &Context) -> Result<Map<String, Value>, Failure> {
     let Ok(bytes) = std::fs::read(path) else {
         return Ok(Map::new());
     };
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::new(format!("`{}` cannot be read: {error}", path.display())))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        // With PM2 it is no ERROR, but the end of the command in the middle.
+        context.aside(format_args!("`{}` cannot be read: {error}", path.display()));
+        Failure::said(1)
+    })
 }
 
 fn change(context: &mut Context, key: &str, value: Option<&str>) -> Result<(), Failure> {
@@ -171,10 +174,15 @@ fn edit(context: &Context) -> Result<(), Failure> {
             "`{editor}` is no program to edit `{path}` with"
         )));
     }
-    // Editors leave with all kinds of status.
     context.print(format_args!(
         "Module configuration ({path}) edited.\nTo take changes into account, please restart module related. {path}"
-    ))
+    ))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        code => Err(Failure::said(
+            code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1),
+        )),
+    }
 }
 
 pub(super) fn get(context: &mut Context, invocation: &Invocation) -> Result<(), Failure> {

@@ -65,11 +65,9 @@ fn apps(
     let config = read(context, file)?;
     let environment = context.options.text("env");
     let mut apps = Vec::new();
-    // What `deploy` has for this environment goes before the app's own variables, but not before those of `env_NAME`.
     let of_deploy = environment
-        .and_then(|name| config.deploy.as_ref()?.get(name)?.get("env")?.as_object())
-        .cloned()
-        .unwrap_or_default();
+        .and_then(|name| config.deploy.as_ref()?.get(name)?.get("env"))
+        .cloned();
     for given in &config.apps {
         let of_static = given.get("script") == Some(&json!("serve")) && given.len() == 3;
         let checked = schema::check(given);
@@ -93,12 +91,6 @@ fn apps(
             context.aside(failure.message.unwrap_or_default());
             Failure::said(failure.code)
         })?;
-        if let Some(Value::Object(env)) = conf.get_mut("env") {
-            env.extend(of_deploy.clone());
-        }
-        if let Some(namespace) = context.options.text("namespace") {
-            conf.insert("namespace".to_owned(), json!(namespace));
-        }
         if of_static {
             conf.retain(|key, _| matches!(key.as_str(), "script" | "name" | "env" | "username"));
         }
@@ -115,6 +107,9 @@ fn apps(
             conf.insert("name".to_owned(), json!(format!("{name}-{environment}")));
         }
         schema::reorder(&mut conf);
+        if let Some(env) = &of_deploy {
+            conf.insert(prepare::DEPLOY_ENV.to_owned(), env.clone());
+        }
         apps.push(conf);
     }
     if let Some(only) = context.options.text("only") {
@@ -187,7 +182,11 @@ fn warn_of_environment(context: &Context, app: &Map<String, Value>) -> Result<()
 fn launch(context: &Context, surroundings: &Surroundings, app: &Map<String, Value>) -> Result<(), Failure> {
     warn_of_environment(context, app)?;
     let name = name_of(app);
-    let prepared = prepare::prepare(app.clone(), &surroundings.place(context, true)).map_err(Failure::new)?;
+    let place = surroundings.place(context, true);
+    let mut prepared = prepare::prepare(app.clone(), &place).map_err(Failure::new)?;
+    if let Some(namespace) = context.options.text("namespace") {
+        prepared.insert("namespace".to_owned(), json!(namespace));
+    }
     if prepared.get("wait_ready") == Some(&json!(true)) {
         context.warn(format_args!(
             "App {name} has option 'wait_ready' set, waiting for app to be ready..."
@@ -213,10 +212,12 @@ fn renew(
     conf.extend(
         app.iter()
             // How it runs is not changed by a restart.
-            .filter(|(key, _)| !matches!(key.as_str(), "env" | "exec_mode"))
+            .filter(|(key, _)| !matches!(key.as_str(), "env" | "exec_mode" | prepare::DEPLOY_ENV))
             .map(|(key, value)| (key.clone(), value.clone())),
     );
-    if !conf.contains_key("namespace") {
+    if let Some(namespace) = context.options.text("namespace") {
+        conf.insert("namespace".to_owned(), json!(namespace));
+    } else if !conf.contains_key("namespace") {
         conf.insert("namespace".to_owned(), json!("default"));
     }
     let mut env = surroundings.variables().clone();

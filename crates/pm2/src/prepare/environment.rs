@@ -4,6 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::Place;
 
+/// What the file's `deploy` has for the chosen environment: it counts more than `env`, and less than `env_NAME`. No attribute,
+/// and never sent.
+pub const DEPLOY_ENV: &str = "deploy_env";
+
 /// A value as the text that a variable must be; numbers as JavaScript writes them.
 pub fn as_text(value: &Value) -> String {
     match value {
@@ -55,6 +59,9 @@ pub fn of_file(conf: &Map<String, Value>, environment: Option<&str>) -> Map<Stri
     if let Some(io) = conf.get("io").filter(|io| io.is_object()) {
         env.insert("io".to_owned(), json!(io.to_string()));
     }
+    if let Some(Value::Object(of_deploy)) = conf.get(DEPLOY_ENV) {
+        env.extend(flat(of_deploy));
+    }
     if let Some(Value::Object(own)) = environment.and_then(|name| conf.get(&format!("env_{name}"))) {
         env.extend(flat(own));
     }
@@ -101,6 +108,9 @@ pub(super) fn assemble(conf: &mut Map<String, Value>, place: &Place, python: boo
         env.insert("PYTHONUNBUFFERED".to_owned(), json!("1"));
     }
     env.extend(settings(place.module_conf, &name, place.from_file));
+    if let Some(Value::Object(of_deploy)) = conf.shift_remove(DEPLOY_ENV) {
+        env.extend(flat(&of_deploy));
+    }
     if let Some(environment) = place.environment
         && let Some(Value::Object(own)) = conf.get(&format!("env_{environment}"))
     {

@@ -30,6 +30,7 @@ fn prepared(given: Value, from_file: bool, folder: &Path) -> Result<Value, Prepa
             })
         },
         group: &|_| None,
+        listener: &(),
         server: Path::new("/server"),
     };
     let given = given.as_object().cloned().unwrap_or_default();
