@@ -103,7 +103,10 @@ pub(crate) fn given(context: &Context) -> Map<String, Value> {
         set("ignore_watch", json!(text));
     }
     if let Some(extensions) = options.text("ext") {
-        set("ignore_watch", json!(other_files(&context.cwd, extensions)));
+        let others = other_files(&context.cwd, extensions);
+        if !others.is_empty() {
+            set("ignore_watch", json!(others));
+        }
     }
     if let Some(arguments) = &context.app_args {
         set("args", json!(arguments));
