@@ -65,7 +65,11 @@ fn packages() -> PathBuf {
             .args(PACKAGES)
             .output()
             .expect("npm runs");
-        assert!(output.status.success(), "npm: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "npm: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         fs::write(done, PACKAGES.join(" ")).expect("written");
     }
     folder.join("node_modules")
@@ -131,7 +135,10 @@ impl Side {
         let path = self.folder.path().join("h/logs").join(log);
         wait_until("the app to say its port", LONG, || {
             let text = fs::read_to_string(&path).unwrap_or_default();
-            let ports: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("port ")).collect();
+            let ports: Vec<&str> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("port "))
+                .collect();
             match ports.last().and_then(|port| port.trim().parse().ok()) {
                 Some(port) if ports.len() >= said => Ok(port),
                 _ => Err(format!("{}: {text}", path.display())),
@@ -152,7 +159,9 @@ fn get(port: u16) -> String {
     wait_until("the server to answer", LONG, || {
         let told = |error: std::io::Error| error.to_string();
         let mut stream = TcpStream::connect(("localhost", port)).map_err(told)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(told)?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .map_err(told)?;
         stream
             .write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
             .map_err(told)?;
@@ -171,7 +180,12 @@ fn shape(list: &[Value]) -> Vec<String> {
             let env = &app["pm2_env"];
             format!(
                 "{} {} {} {} restarts {} version {}",
-                app["pm_id"], app["name"], env["status"], env["exec_mode"], env["restart_time"], env["version"]
+                app["pm_id"],
+                app["name"],
+                env["status"],
+                env["exec_mode"],
+                env["restart_time"],
+                env["version"]
             )
         })
         .collect()
@@ -202,7 +216,10 @@ fn drive(side: &Side, packages: &Path) -> Vec<String> {
         seen.push(format!("{app}: {}", get(side.port(&format!("{app}-out.log"), 1))));
     }
     let json = get(side.port("json-server-out.log", 1));
-    seen.push(format!("json-server: {}", json.lines().next().unwrap_or_default()));
+    seen.push(format!(
+        "json-server: {}",
+        json.lines().next().unwrap_or_default()
+    ));
     seen.extend(shape(&side.list()));
 
     // Replaced: a new port, the same answer.
@@ -244,7 +261,10 @@ fn applications_from_npm_behave_alike() {
 fn pm2_logrotate_rotates_our_logs() {
     let packages = packages();
     let side = Side::new(true, &packages);
-    side.write("writer.js", "setInterval(() => console.log('x'.repeat(1000)), 1);\n");
+    side.write(
+        "writer.js",
+        "setInterval(() => console.log('x'.repeat(1000)), 1);\n",
+    );
     side.pm2(&["set", "pm2-logrotate:max_size", "20K"]);
     side.pm2(&["set", "pm2-logrotate:workerInterval", "1"]);
     side.pm2(&["set", "pm2-logrotate:retain", "5"]);

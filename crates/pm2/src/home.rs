@@ -1,9 +1,6 @@
 //! `PM2_HOME`: where its files are, and the variables that move them.
 
-use std::{
-    ffi::OsString,
-    path::PathBuf,
-};
+use std::{ffi::OsString, path::PathBuf};
 
 /// The version of PM2 whose behaviour this is.
 pub const PM2_VERSION: &str = "7.0.4";
@@ -54,7 +51,10 @@ impl Pm2Home {
             .or_else(|| path("HOME").map(|home| home.join(".pm2")))?;
         let root = std::path::absolute(&root).unwrap_or(root);
         let place = |name: &str, default: &str| {
-            path(name).map_or_else(|| root.join(default), |path| std::path::absolute(&path).unwrap_or(path))
+            path(name).map_or_else(
+                || root.join(default),
+                |path| std::path::absolute(&path).unwrap_or(path),
+            )
         };
         Some(Self {
             log: place("PM2_LOG_FILE_PATH", "pm2.log"),

@@ -34,6 +34,10 @@
   const reply = (name, value) => send({ type: 'axm:reply', data: { return: value, action_name: name } });
   let settings = {};
   try { settings = JSON.parse(env[env.name] || '{}') || {}; } catch { /* a variable that happens to have the app's name */ }
+  // All settings are texts; what is a number is told as one.
+  for (const [key, value] of Object.entries(settings)) {
+    if (typeof value === 'string' && value.trim() !== '' && !Number.isNaN(Number(value))) settings[key] = Number(value);
+  }
   send({
     type: 'axm:option:configuration',
     data: {

@@ -327,7 +327,7 @@ async fn stop(god: &Rc<God>, id: &Value, who: &str) -> Result<Value, String> {
 }
 
 async fn delete(god: &Rc<God>, id: &Value, who: &str) -> Result<Value, String> {
-    let process = find(god, id)?;
+    let process = find(god, id).map_err(|why| why.replace(" id unknown", " : id unknown"))?;
     god.stop(&process).await;
     let answer = Value::Object(shown(&process, &process.state.borrow()));
     god.forget(&process);
@@ -699,7 +699,7 @@ async fn send_signal(god: &God, argument: &Value, which: &str) -> Result<Value, 
         let target = record::scalar(target).unwrap_or_default();
         return Err(match which {
             "process_id" => format!("{target} id unknown"),
-            _ => format!("Unknown process {target}"),
+            _ => "Unknown process name".to_owned(),
         });
     }
     let wanted = argument.get("signal").unwrap_or(&Value::Null);
