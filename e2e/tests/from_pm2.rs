@@ -6,7 +6,7 @@ use upkeep_e2e::{ended, says};
 use upkeep_testkit::Home;
 
 /// A file that only a program can read.
-const ECOSYSTEM: &str = r#"
+const ECOSYSTEM: &str = r"
 const port = 3000 + 1;
 module.exports = {
   apps: [{
@@ -20,7 +20,7 @@ module.exports = {
     exec_mode: 'fork',
   }],
 };
-"#;
+";
 
 fn folder(home: &Home) -> String {
     fs::write(home.work().join("shop.sh"), "echo port $PORT; exec sleep 1000\n").expect("written");

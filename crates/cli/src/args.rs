@@ -173,7 +173,7 @@ pub(crate) struct Start {
 pub(crate) struct Files {
     /// Files of apps, or `-` for one on standard input
     #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<String>,
+    pub(crate) paths: Vec<String>,
     /// Which `env_NAME` of an ecosystem file holds
     #[arg(long, value_name = "NAME")]
     pub(crate) env: Option<String>,

@@ -8,12 +8,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
+use upkeep_testkit::pass;
 
 use super::peers::pm2_program;
 use crate::shell;
@@ -141,7 +141,7 @@ impl Side {
         let times = if quick { 7 } else { 21 };
         let mut figures = Figures::new();
         self.pm2(&["ping"])?;
-        thread::sleep(Duration::from_secs(2));
+        pass(Duration::from_secs(2));
         figures.push(("memory, nothing managed".to_owned(), self.memory()?, "MiB"));
         for count in [10, 100] {
             let start = self.start(&Self::sleepers(count))?;
@@ -172,7 +172,7 @@ impl Side {
                 "{}: {done:?} restarts only",
                 self.name
             );
-            thread::sleep(Duration::from_millis(200));
+            pass(Duration::from_millis(200));
         }
         figures.push((format!("memory after {restarts} restarts"), self.memory()?, "MiB"));
         self.pm2(&["delete", "all"])?;
@@ -186,7 +186,7 @@ impl Side {
         let log = self.place.path().join("h/logs/writer-out.log");
         while fs::metadata(&log).map_or(0, |metadata| metadata.len()) < bytes {
             ensure!(begin.elapsed() < PATIENCE, "{}: the log is not whole", self.name);
-            thread::sleep(Duration::from_millis(10));
+            pass(Duration::from_millis(10));
         }
         let size = format!("{} MiB of logs", bytes >> 20);
         figures.push((
@@ -227,7 +227,7 @@ impl Side {
         let home: &Path = self.place.path();
         let begin = Instant::now();
         while home.join("h/pm2.pid").exists() && begin.elapsed() < Duration::from_secs(5) {
-            thread::sleep(Duration::from_millis(50));
+            pass(Duration::from_millis(50));
         }
     }
 }

@@ -93,7 +93,7 @@ pub(crate) async fn start(
 pub(crate) async fn files(files: &args::Files, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
     let known = known_apps(settings).await;
     let mut apps = Vec::new();
-    for file in &files.files {
+    for file in &files.paths {
         apps.extend(load(
             Path::new(file),
             files.env.as_deref(),
