@@ -128,12 +128,16 @@ fn the_cap_holds_and_what_it_drops_is_counted_and_said() {
         &["older lines", "were deleted by rotation"],
     );
     assert_eq!(lines(&home, &["much", "-n", "5"]).len(), 5);
-    // The count outlives the daemon.
+    // The count outlives the daemon; the new one knows it as soon as it has the log's pipe.
     kill_daemon(home.keeper_pid());
-    assert_eq!(
-        home.json(["show", "much"])["logs"][0]["dropped_lines"],
-        log["dropped_lines"]
-    );
+    wait_until("the count of the daemon before", LONG, || {
+        let now = &home.json(["show", "much"])["logs"][0]["dropped_lines"];
+        if *now == log["dropped_lines"] {
+            Ok(())
+        } else {
+            Err(now.to_string())
+        }
+    });
 }
 
 /// Two apps, `a` and `b`, that say a few things in turn on both streams.
