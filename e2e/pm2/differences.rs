@@ -24,8 +24,8 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         key: "figures-at-once",
-        case: "daemon::little_ones",
-        line: r"^answer",
+        case: "^(daemon::little_ones|look::slist)",
+        line: "^answer|^shows a table$",
         reason: "PM2 has no figures of the host in its first seconds, ours always has; and ours does not show the environment of \
                  the daemon in its report",
     },
