@@ -38,16 +38,6 @@
   for (const [key, value] of Object.entries(settings)) {
     if (typeof value === 'string' && value.trim() !== '' && !Number.isNaN(Number(value))) settings[key] = Number(value);
   }
-  send({
-    type: 'axm:option:configuration',
-    data: {
-      error: true, heapdump: true, 'feature.profiler.heapsnapshot': false, 'feature.profiler.heapsampling': true,
-      'feature.profiler.cpu_js': true, latency: true, catchExceptions: true, profiling: true,
-      metrics: { v8: true, network: false, eventLoop: true, runtime: true, http: true },
-      standalone: false, tracing: { enabled: false, outbound: false }, module_conf: settings,
-      apm: { type: 'node', version: '8.0.0' }, module_name: env.name, module_version: '7.0.4', ...settings,
-    },
-  });
 
   const stamp = () => new Date().toISOString().replace(/[:.]/g, '-');
   const place = (kind) => require('path').join(require('os').tmpdir(), `pm2-${env.pm_id}-${stamp()}.${kind}`);
@@ -73,6 +63,17 @@
   announce('km:heap:sampling:start', (name) => post('HeapProfiler.startSampling', (error) => reply(name, { success: !error })));
   announce('km:heap:sampling:stop', (name) => post('HeapProfiler.stopSampling', (error, result) =>
     error ? reply(name, { success: false, err: error.message }) : save(name, 'heapprofile', result.profile)));
+  // Last: who sees this has seen the actions.
+  send({
+    type: 'axm:option:configuration',
+    data: {
+      error: true, heapdump: true, 'feature.profiler.heapsnapshot': false, 'feature.profiler.heapsampling': true,
+      'feature.profiler.cpu_js': true, latency: true, catchExceptions: true, profiling: true,
+      metrics: { v8: true, network: false, eventLoop: true, runtime: true, http: true },
+      standalone: false, tracing: { enabled: false, outbound: false }, module_conf: settings,
+      apm: { type: 'node', version: '8.0.0' }, module_name: env.name, module_version: '7.0.4', ...settings,
+    },
+  });
   // Internal messages do not reach the app's own listeners, and listening to them does not keep the app alive.
   process.on('internalMessage', (message) => {
     if (!message || message.cmd !== 'NODE_PM2_ACTION') return;
