@@ -107,6 +107,8 @@ impl Side {
             .env("HOME", self.folder.path())
             .env("PM2_HOME", self.folder.path().join("h"))
             .env("PM2_DISCRETE_MODE", "true")
+            // Else the apps of one file get their ids in a race.
+            .env("PM2_CONCURRENT_ACTIONS", "1")
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .output()

@@ -341,8 +341,10 @@ async fn control(
                     let (context, director, sender) = (Rc::clone(context), Rc::clone(director), sender.clone());
                     let god = god.clone();
                     Task::spawn_short("terminate", async move {
-                        if let Some(god) = god {
-                            god.end().await;
+                        if let Some(god) = god
+                            && !god.end().await
+                        {
+                            return;
                         }
                         end_apps(&director, &format!("signal {signal}")).await;
                         leave(&context, &sender).await;

@@ -16,7 +16,7 @@ use std::{
 
 use serde_json::{Value, json};
 use upkeep_keeper::protocol::{Event, ListenAddress, Request};
-use upkeep_model::state::Actual;
+use upkeep_model::state::{Actual, Desired};
 use upkeep_pm2::record;
 use upkeep_sys::clock;
 
@@ -41,6 +41,8 @@ const EADDRNOTAVAIL: i32 = 99;
 #[derive(Default)]
 pub(super) struct Cluster {
     listeners: RefCell<HashMap<String, Listener>>,
+    /// Sockets of daemons before, which no worker has asked for since.
+    found: RefCell<Vec<String>>,
     /// Old workers that are being replaced.
     retiring: RefCell<Vec<Rc<Process>>>,
 }
@@ -68,16 +70,31 @@ impl Cluster {
 
     /// Closes what no worker of an app is left to listen on.
     pub(super) fn release(&self, link: &KeeperLink, app: &str) {
-        let prefix = format!("{LISTENER}{app}:");
+        let prefix = of_app(app);
         let unused: Vec<String> = self
             .listeners
             .borrow_mut()
             .extract_if(|name, _| name.starts_with(&prefix))
             .map(|(name, _)| name)
             .collect();
-        for name in unused {
+        let found = self
+            .found
+            .borrow_mut()
+            .extract_if(.., |name| name.starts_with(&prefix))
+            .collect::<Vec<_>>();
+        for name in unused.into_iter().chain(found) {
             link.order(|id| Request::CloseDescriptor { id, name });
         }
+    }
+
+    /// All old workers.
+    pub(super) fn all_retiring(&self) -> Vec<Rc<Process>> {
+        self.retiring.borrow().clone()
+    }
+
+    /// A socket that the keeper has held since a daemon before.
+    pub(super) fn found(&self, name: String) {
+        self.found.borrow_mut().push(name);
     }
 
     /// Whether any worker is being replaced that belongs to an app.
@@ -87,6 +104,11 @@ impl Cluster {
             .iter()
             .any(|old| old.state.borrow().name() == app)
     }
+}
+
+/// How the names of an app's sockets begin: an app's name may hold any character, so its length stands before it.
+fn of_app(app: &str) -> String {
+    format!("{LISTENER}{}:{app}:", app.len())
 }
 
 /// A message of a worker to its primary.
@@ -129,7 +151,7 @@ fn key_of(message: &Value) -> String {
 async fn query(god: &Rc<God>, process: &Rc<Process>, message: &Value) {
     let app = process.state.borrow().name();
     let key = key_of(message);
-    let name = format!("{LISTENER}{app}:{key}");
+    let name = format!("{}{key}", of_app(&app));
     let is_udp = message
         .get("addressType")
         .and_then(Value::as_str)
@@ -266,7 +288,11 @@ pub(super) async fn replace(god: &Rc<God>, old: &Rc<Process>) -> Result<Rc<Proce
     let _ = tokio::time::timeout(Duration::from_millis(timeout), listens).await;
     let up = new.state.borrow().machine.actual() == Actual::Running;
     if !up {
-        let still = old.state.borrow().machine.actual() == Actual::Running;
+        let wanted = {
+            let state = new.state.borrow();
+            !state.deleted && state.machine.desired() == Desired::Up && !god.ending.get()
+        } || new.state.borrow().errored;
+        let still = wanted && old.state.borrow().machine.actual() == Actual::Running;
         if still {
             god.stop(&new).await;
             old.state.borrow_mut().retired = false;

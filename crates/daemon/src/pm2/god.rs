@@ -15,7 +15,7 @@ use upkeep_keeper::protocol::{Ended, Event as KeeperEvent, ExitRecord, Request, 
 use upkeep_model::{
     restart::{Backoff, RestartOn},
     size::Span,
-    state::Actual,
+    state::{Actual, Desired},
 };
 use upkeep_pm2::{
     date,
@@ -364,9 +364,7 @@ impl God {
     /// Waits until a start that was ordered is over: it is up, or it failed.
     pub(super) async fn started(&self, process: &Process, before: u64) {
         self.until(process, |state| {
-            state.deleted
-                || (state.answers > before && (state.online || !state.is_up()))
-                || (state.is_down() && state.answers > before)
+            state.deleted || (state.answers > before && (state.online || !state.is_up())) || state.is_down()
         })
         .await;
     }
@@ -381,8 +379,11 @@ impl God {
             state.errored = false;
         }
         self.step(process, Event::Ordered(Order::Stop));
-        self.until(process, |state| state.deleted || state.is_down())
-            .await;
+        // Somebody else may want it up again meanwhile.
+        self.until(process, |state| {
+            state.deleted || state.is_down() || state.machine.desired() == Desired::Up
+        })
+        .await;
         self.drain(process.id).await;
     }
 
@@ -446,6 +447,17 @@ impl God {
     }
 
     pub(super) fn carry_out(self: &Rc<Self>, process: &Rc<Process>, effects: Vec<Effect>) {
+        // What is left is of the process before, and has the time that its stop had.
+        let (remains, grace) = {
+            let state = process.state.borrow();
+            let ordered = record::text(&state.record, "status") == Some("stopping");
+            let grace = if ordered {
+                state.policy.stop.grace.as_millis()
+            } else {
+                0
+            };
+            (key(process.id, state.generation), grace)
+        };
         if effects.contains(&Effect::Spawn) {
             Self::before_spawn(process);
         }
@@ -463,7 +475,7 @@ impl God {
                     }
                 }
                 Effect::Signal { signal, tree } => self.signal(process, signal, tree),
-                Effect::Sweep => self.sweep(process),
+                Effect::Sweep => self.sweep(process, remains.clone(), grace),
                 Effect::StartTimer { timer, epoch, at_ms } => {
                     let (god, of) = (Rc::clone(self), Rc::downgrade(process));
                     let pause = Duration::from_millis(at_ms.saturating_sub(clock::monotonic_ms()));
@@ -544,7 +556,7 @@ impl God {
         }
         if std::mem::take(&mut state.counts) {
             let restarts = record::count(&state.record, "restart_time").unwrap_or(0);
-            state.set("restart_time", restarts + 1);
+            state.set("restart_time", restarts.saturating_add(1));
         }
         let now = clock::unix_ms();
         state.set("pm_uptime", now);
@@ -615,24 +627,14 @@ impl God {
 
     /// The main process has ended, and others of its tree have not: what was told to stop gets the rest of its
     /// time, then SIGKILL; what is left by a crash gets SIGKILL. `treekill: false` leaves them alone.
-    fn sweep(self: &Rc<Self>, process: &Rc<Process>) {
-        let (key, grace, whole) = {
-            let state = process.state.borrow();
-            let ordered = record::text(&state.record, "status") == Some("stopping");
-            let grace = if ordered {
-                state.policy.stop.grace.as_millis()
-            } else {
-                0
-            };
-            let whole = record::flag(&state.record, "treekill") != Some(false);
-            (key(process.id, state.generation), grace, whole)
-        };
+    fn sweep(self: &Rc<Self>, process: &Rc<Process>, key: String, grace: u64) {
+        let whole = record::flag(&process.state.borrow().record, "treekill") != Some(false);
         if !whole {
             return;
         }
         let (god, of) = (Rc::clone(self), Rc::downgrade(process));
         let task = Task::spawn("pm2 sweep", async move {
-            let deadline = clock::monotonic_ms() + grace;
+            let deadline = clock::monotonic_ms().saturating_add(grace);
             loop {
                 let late = clock::monotonic_ms() >= deadline;
                 let signal = if late { SIGKILL } else { 0 };
@@ -645,7 +647,7 @@ impl God {
                 });
                 let left = matches!(answer.wait().await, Ok(KeeperEvent::Done { count, .. }) if count > 0);
                 // A process in uninterruptible sleep is not waited for.
-                if !left || clock::monotonic_ms() > deadline + 5000 {
+                if !left || clock::monotonic_ms() > deadline.saturating_add(5000) {
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(if late { 5 } else { 30 })).await;
@@ -653,9 +655,8 @@ impl God {
             if let Some(process) = of.upgrade() {
                 let spawn = {
                     let mut state = process.state.borrow_mut();
-                    let swept = state.sweep.take();
-                    // Dropping the task that runs would end it here.
-                    std::mem::forget(swept);
+                    // It is this task: it ends without another wait.
+                    state.sweep = None;
                     std::mem::take(&mut state.spawn_after_sweep)
                 };
                 god.refresh(&process);
@@ -728,8 +729,8 @@ impl God {
     /// It is ready, or has had its time to say so.
     pub(super) fn ready(&self, process: &Process) {
         let mut state = process.state.borrow_mut();
-        // The timer may be what calls: let it end by itself.
-        std::mem::forget(state.listen.take());
+        // It may be what calls: then it ends without another wait.
+        state.listen = None;
         if state.machine.actual() == Actual::Running && !state.online {
             state.online = true;
             drop(state);
@@ -756,6 +757,14 @@ impl God {
             state.errored = true;
             state.trouble = Some(why.clone());
             state.policy.restart.on = RestartOn::Never;
+            state.channel = None;
+            state.stdin = None;
+        }
+        let generation = process.state.borrow().generation;
+        for name in launch::child_descriptors(process.id, generation) {
+            self.context
+                .link
+                .order(|id| Request::CloseDescriptor { id, name });
         }
         self.step(process, Event::SpawnFailed { why });
     }
@@ -1010,7 +1019,11 @@ impl God {
     }
 
     /// Ends everything in order, for a signal to the keeper: dumps the list and deletes every process.
-    pub(crate) async fn end(self: &Rc<Self>) {
+    /// `false`: that is under way already.
+    pub(crate) async fn end(self: &Rc<Self>) -> bool {
+        if self.ending.replace(true) {
+            return false;
+        }
         self.log("pm2 has been killed by signal, dumping process list before exit...");
         self.bus.publish(
             "pm2:kill",
@@ -1021,6 +1034,7 @@ impl God {
         }
         self.delete_all("signal").await;
         self.close().await;
+        true
     }
 
     /// Stops and forgets every process.
@@ -1030,6 +1044,8 @@ impl God {
         let ids: Vec<u64> = all.iter().map(|process| process.id).collect();
         let stops = all.iter().map(|process| self.stop(process));
         futures_util::future::join_all(stops).await;
+        let retiring = self.cluster.all_retiring();
+        futures_util::future::join_all(retiring.iter().map(|process| self.stop(process))).await;
         for process in &all {
             self.forget(process);
         }

@@ -290,7 +290,7 @@ impl Worker {
             Order::Attach { source, pipe, sinks } => self.attach(source, pipe, sinks),
             Order::Retarget { source, sinks } => {
                 if let Some(id) = self.names.get(&source).copied() {
-                    self.serve(id, usize::MAX);
+                    self.serve_what_is_there(id);
                     for path in [&sinks.file, &sinks.combined].into_iter().flatten() {
                         self.files.open.remove(path);
                     }
@@ -311,7 +311,7 @@ impl Worker {
             Order::Drain { id, done } => {
                 for stream in [Stream::Out, Stream::Err] {
                     if let Some(source) = self.names.get(&(id, stream)).copied() {
-                        self.serve(source, usize::MAX);
+                        self.serve_what_is_there(source);
                     }
                 }
                 done();
@@ -319,7 +319,7 @@ impl Worker {
             Order::Detach { id } => {
                 for stream in [Stream::Out, Stream::Err] {
                     if let Some(source) = self.names.remove(&(id, stream)) {
-                        self.serve(source, usize::MAX);
+                        self.serve_what_is_there(source);
                         if let Some(pipe) = self.sources.remove(&source) {
                             // It is closed right after.
                             let _ = epoll::delete(&self.epoll, &pipe.end);
@@ -384,6 +384,16 @@ impl Worker {
             // What is wrong is said when there is something to write.
             let _ = self.files.append(path, b"");
         }
+    }
+
+    /// What is in the pipe at this moment: a writer that goes on does not hold us.
+    fn serve_what_is_there(&mut self, id: u64) {
+        let there = self
+            .sources
+            .get(&id)
+            .and_then(|pipe| pipe::available(&pipe.end).ok())
+            .unwrap_or(0);
+        self.serve(id, usize::try_from(there).unwrap_or(usize::MAX));
     }
 
     /// Moves up to `most` bytes of a source; how many it were.

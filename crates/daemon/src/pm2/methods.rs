@@ -248,7 +248,7 @@ fn number_instance(god: &God, record: &mut Record) {
             _ => 0.0,
         };
         #[allow(clippy::cast_possible_truncation)]
-        let value = base as i64 + number.cast_signed();
+        let value = (base as i64).saturating_add(number.cast_signed());
         record.insert(counting.clone(), value.into());
         if let Some(Value::Object(env)) = record.get_mut("env") {
             env.insert(counting, value.into());

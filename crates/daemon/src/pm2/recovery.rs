@@ -138,7 +138,9 @@ pub(super) fn recover(god: &Rc<God>, mut found: Found) {
         god.remember(&exit, "of a process that is no longer in the list".to_owned(), "");
     }
     for name in found.descriptors {
-        if !name.starts_with(super::cluster::LISTENER) {
+        if name.starts_with(super::cluster::LISTENER) {
+            god.cluster.found(name);
+        } else {
             god.context.link.order(|id| Request::CloseDescriptor { id, name });
         }
     }
