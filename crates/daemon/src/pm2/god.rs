@@ -49,6 +49,8 @@ use crate::{
 /// Where processes are in the store.
 pub(super) const PREFIX: &str = "/pm2/";
 const SIGKILL: i32 = 9;
+/// Harms nobody who is ending, and the keeper says how many it reached.
+const SIGCONT: i32 = 18;
 
 /// What a daemon is told that serves a `PM2_HOME`.
 #[derive(Clone, Debug)]
@@ -637,7 +639,7 @@ impl God {
             let deadline = clock::monotonic_ms().saturating_add(grace);
             loop {
                 let late = clock::monotonic_ms() >= deadline;
-                let signal = if late { SIGKILL } else { 0 };
+                let signal = if late { SIGKILL } else { SIGCONT };
                 let key = key.clone();
                 let answer = god.context.link.ask(|id| Request::Signal {
                     id,
