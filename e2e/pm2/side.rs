@@ -147,6 +147,9 @@ impl Side {
         let mut detail = String::new();
         let lines = match &step.action {
             Action::Run(says, text) => {
+                if *says == Says::Json {
+                    self.rest();
+                }
                 let said = self.shell(text);
                 let records = self.records();
                 self.normal.learn(&records);
