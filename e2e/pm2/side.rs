@@ -147,7 +147,8 @@ impl Side {
         let mut detail = String::new();
         let lines = match &step.action {
             Action::Run(says, text) => {
-                if *says == Says::Json {
+                let lists = |word| text.contains(word);
+                if *says == Says::Json || ["jlist", "prettylist", "describe"].into_iter().any(lists) {
                     self.rest();
                 }
                 let said = self.shell(text);

@@ -6,7 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::AppName,
+    limits::Limits,
+    listen::{Balance, Door, Listen, Mode},
     restart::RestartPolicy,
+    rollout::RolloutPolicy,
+    sandbox::Sandbox,
+    schedule::Schedule,
     size::{ByteSize, Span},
     stop::StopPolicy,
 };
@@ -55,14 +60,60 @@ pub struct AppSpec {
     pub autostart: bool,
     /// Where its output goes.
     pub logs: LogSpec,
+    /// How its instances share what they listen on.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Who gets a new connection, in a cluster.
+    #[serde(default)]
+    pub balance: Balance,
+    /// Whether workers of a cluster get the small preload that lets kept connections end in peace.
+    #[serde(default = "yes")]
+    pub drain_preload: bool,
+    /// Sockets that are bound for it and handed over as `LISTEN_FDS`.
+    #[serde(default)]
+    pub listen: Vec<Listen>,
+    /// For programs that bind by themselves: instance i gets the port `port + i`, as `PORT` and `{port}`.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// The front door of programs that bind by themselves.
+    #[serde(default)]
+    pub door: Option<Door>,
+    /// Liveness check: while it fails, the instance is ended and started again.
+    #[serde(default)]
+    pub liveness: Option<Probe>,
+    /// Startup check: until it succeeds the others are not made.
+    #[serde(default)]
+    pub startup: Option<Probe>,
+    /// How instances are replaced.
+    #[serde(default)]
+    pub rollout: RolloutPolicy,
+    /// Command that has to succeed before what runs is touched.
+    #[serde(default)]
+    pub check: Option<Vec<String>>,
+    /// How much an instance may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How far it is kept apart.
+    #[serde(default)]
+    pub sandbox: Sandbox,
+    /// When it is run, if by the clock.
+    #[serde(default)]
+    pub schedule: Option<Schedule>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 impl AppSpec {
-    /// Whether what runs by this must be started anew to run by `other`: the number of copies does not count.
+    /// Whether what runs by this must be started anew to run by `other`: the number of copies does not count, nor how
+    /// they are replaced.
     pub fn restarts_into(&self, other: &Self) -> bool {
         let other = Self {
             instances: self.instances,
             autostart: self.autostart,
+            rollout: self.rollout,
+            check: self.check.clone(),
             ..other.clone()
         };
         self.differs_from(&other)
@@ -106,6 +157,9 @@ pub struct Probe {
     pub failure_threshold: u32,
     /// Successes in a row that make it ready.
     pub success_threshold: u32,
+    /// Each pause is longer by up to so much, by chance: many probes do not come at once.
+    #[serde(default)]
+    pub jitter: Span,
 }
 
 /// One way to ask an instance whether it is well.
@@ -116,7 +170,7 @@ pub enum Check {
     Http {
         /// Host or address.
         host: String,
-        /// Port.
+        /// Port; 0: the one that the instance was given ([`AppSpec::port`], or behind a front door).
         port: u16,
         /// Path with query.
         path: String,
@@ -125,7 +179,7 @@ pub enum Check {
     Tcp {
         /// Host or address.
         host: String,
-        /// Port.
+        /// Port; 0: the instance's own.
         port: u16,
     },
     /// The command ends with code 0.
@@ -133,6 +187,15 @@ pub enum Check {
         /// Program and arguments, run in the app's directory.
         command: Vec<String>,
     },
+    /// A line of its output matches.
+    Log {
+        /// Regular expression.
+        pattern: String,
+    },
+    /// It says so itself: `READY=1`, `WATCHDOG=1` (`sd_notify(3)`).
+    Notify,
+    /// It says so itself: `process.send('ready')` of Node.
+    Message,
 }
 
 /// A soft and a hard limit; `None` is unlimited.

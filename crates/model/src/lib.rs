@@ -14,9 +14,13 @@
 pub mod app;
 pub mod exit;
 pub mod file;
-
 pub mod id;
+pub mod limits;
+pub mod listen;
 pub mod restart;
+pub mod rollout;
+pub mod sandbox;
+pub mod schedule;
 pub mod size;
 pub mod state;
 pub mod stop;

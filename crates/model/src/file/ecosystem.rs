@@ -11,11 +11,12 @@ use super::{
     At, Fault,
     tree::{Entry, Node, Value},
     v1::{
-        App, BackoffSpec, Codes, GiveUpSpec, Instances, Logs, OneOrMany, Restart, RestartSpec, Scalar,
-        SignalName, Stop,
+        App, BackoffSpec, Codes, GiveUpSpec, Instances, Logs, OneOrMany, Readiness, Restart, RestartSpec,
+        RolloutSpec, Scalar, SignalName, Stop,
     },
 };
 use crate::{
+    listen::Mode,
     restart::RestartOn,
     size::{ByteSize, Span},
 };

@@ -17,14 +17,17 @@ use super::{At, Fault, FileError, Position, Style, Written, v1};
 use crate::{
     app::{AppSpec, LogSpec},
     id::AppName,
+    listen::Mode,
 };
 
 mod check;
 mod command;
 mod command_line;
 pub mod env;
+mod listen;
 mod policy;
 mod probe;
+mod rollout;
 
 pub use self::command_line::{CommandLine, from_command_line};
 
@@ -147,9 +150,29 @@ impl Context<'_> {
             .map_err(|error| at(Fault::new(None, format!("app `{name}`: as `namespace`: {error}"))))?;
         let logs = app.logs.unwrap_or_default();
         let defaults = LogSpec::default();
+        let listen = listen::list("listen", app.listen, &cwd).map_err(|fault| at(fault.of_app(&name)))?;
+        let door = listen::door(app.door, &cwd).map_err(|fault| at(fault.of_app(&name)))?;
+        if door.is_some() && !listen.is_empty() {
+            return Err(at(Fault::new(None, "`door` and `listen` exclude each other")
+                .hint("`listen` hands sockets to the program itself; `door` is for programs that cannot take them")
+                .of_app(&name)));
+        }
+        let port = app.port.map(|port| port.value);
+        let ports = probe::Ports {
+            env: &env,
+            listen: listen.iter().find_map(|listen| listen.on.tcp_port()),
+            own: port.is_some() || door.is_some(),
+        };
+        let probe =
+            |key, written| probe::resolve(key, written, &ports).map_err(|fault| at(fault.of_app(&name)));
+        let (readiness, liveness, startup) = (
+            probe("readiness", app.readiness)?,
+            probe("liveness", app.liveness)?,
+            probe("startup", app.startup)?,
+        );
         Ok(AppSpec {
             namespace,
-            instances: self.instances(app.instances.map(|instances| instances.value)),
+            instances: self.instances(app.instances.as_ref().map(|instances| instances.value)),
             instance_var: app.instance_var.unwrap_or_else(|| "NODE_APP_INSTANCE".to_owned()),
             depends_on: app
                 .depends_on
@@ -160,7 +183,35 @@ impl Context<'_> {
                 .collect(),
             restart: policy::restart(app.restart).map_err(|fault| at(fault.of_app(&name)))?,
             stop: policy::stop(app.stop).map_err(|fault| at(fault.of_app(&name)))?,
-            readiness: probe::resolve(app.readiness, &env).map_err(|fault| at(fault.of_app(&name)))?,
+            mode: app.mode.unwrap_or_else(|| {
+                // PM2 makes a cluster of a Node script as soon as a number of copies is given.
+                let node =
+                    self.style == Style::Pm2 && command.words.first().is_some_and(|word| word == "node");
+                if node && app.instances.is_some() {
+                    Mode::Cluster
+                } else {
+                    Mode::Fork
+                }
+            }),
+            balance: app.balance.unwrap_or_default(),
+            drain_preload: app.drain_preload.unwrap_or(true),
+            listen,
+            port,
+            door,
+            readiness,
+            liveness,
+            startup,
+            rollout: rollout::rollout(app.rollout).map_err(|fault| at(fault.of_app(&name)))?,
+            check: app
+                .check
+                .map(|check| {
+                    probe::words("check", check.value).map_err(|message| Fault::new(check.position, message))
+                })
+                .transpose()
+                .map_err(|fault| at(fault.of_app(&name)))?,
+            limits: rollout::limits(app.limits).map_err(|fault| at(fault.of_app(&name)))?,
+            sandbox: rollout::sandbox(app.sandbox, &cwd),
+            schedule: rollout::schedule(app.schedule).map_err(|fault| at(fault.of_app(&name)))?,
             user: who("user", app.user).map_err(|fault| at(fault.of_app(&name)))?,
             group: who("group", app.group).map_err(|fault| at(fault.of_app(&name)))?,
             umask: app.umask.map(|umask| umask.0),

@@ -9,17 +9,28 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::At;
-use crate::id::AppName;
+use crate::{
+    id::AppName,
+    listen::{Balance, Mode},
+};
 
 mod apps;
+mod listen;
 mod policy;
 mod probe;
+mod rollout;
+mod sandbox;
+mod schedule;
 mod value;
 
 pub use self::{
     apps::{Apps, DependsOn},
+    listen::{DoorSpec, ListenList, ListenSpec, TlsSpec},
     policy::{BackoffSpec, GiveUpSpec, Growing, Restart, RestartSpec, StartsWithinSpec, Stop},
     probe::{HttpCheck, HttpParts, Readiness, TcpCheck, TcpParts},
+    rollout::{LimitsSpec, RolloutSpec},
+    sandbox::{SandboxParts, SandboxSpec},
+    schedule::{ScheduleParts, ScheduleSpec},
     value::{Codes, Instances, LimitValue, OneOrMany, RlimitSpec, Scalar, SignalName, Umask},
 };
 
@@ -87,6 +98,34 @@ pub struct App {
     pub autostart: Option<bool>,
     /// Where its output goes.
     pub logs: Option<Logs>,
+    /// `fork`, or `cluster` for Node programs whose copies share what they listen on. Default: fork; in PM2's files
+    /// `cluster` for a Node script with `instances`.
+    pub mode: Option<Mode>,
+    /// In a cluster, who gets a new connection: `shared` (whoever is first) or `rr` (one after the other). Default: shared.
+    pub balance: Option<Balance>,
+    /// Whether workers of a cluster get the preload that ends kept connections in peace. Default: true.
+    pub drain_preload: Option<bool>,
+    /// Sockets that are bound for it and handed to every copy (`LISTEN_FDS`): `3000`, `127.0.0.1:80`, `udp:53`,
+    /// `unix:/run/shop.sock`, or a list of them.
+    pub listen: Option<ListenList>,
+    /// Port of the first copy, for programs that bind by themselves; the next ones count up. Given as `PORT` and `{port}`.
+    pub port: Option<At<u16>>,
+    /// Public address of programs that bind by themselves: a small proxy that knows who is ready.
+    pub door: Option<At<DoorSpec>>,
+    /// How it is found out that it still works; if not, it is ended and started again. Default: not at all.
+    pub liveness: Option<At<Readiness>>,
+    /// How it is found out that it has started; until then the other checks wait. Default: not at all.
+    pub startup: Option<At<Readiness>>,
+    /// How copies are replaced.
+    pub rollout: Option<At<RolloutSpec>>,
+    /// Command that has to succeed before anything that runs is touched, such as `nginx -t`.
+    pub check: Option<At<OneOrMany>>,
+    /// How much of the machine a copy may use.
+    pub limits: Option<At<LimitsSpec>>,
+    /// How far it is kept apart from the machine: `none`, `light`, `standard`, `strict`, or a map. Default: none.
+    pub sandbox: Option<At<SandboxSpec>>,
+    /// When it is run by the clock: a time, or a map. It is then not kept running.
+    pub schedule: Option<At<ScheduleSpec>>,
     /// What else [`super::ecosystem`] found.
     #[serde(skip)]
     pub pm2: Pm2Extras,
@@ -147,9 +186,15 @@ pub(super) fn advice(key: &str) -> Option<&'static str> {
         "working_dir" | "directory" | "workdir" => "write `cwd`",
         "replicas" | "numprocs" => "write `instances`",
         "healthcheck" | "readiness_probe" => "write `readiness`",
-        "exec_mode" => "it is not needed: every instance is a process of its own",
-        "listen" | "config" | "liveness" | "limits" | "compress" | "watch" | "cron_restart" | "schedule"
-        | "max_memory_restart" | "wait_ready" => "this version does not honour it yet",
+        "exec_mode" => "write `mode`",
+        "wait_ready" => "write `readiness: {message: true}`",
+        "cron" => "write `schedule`",
+        "liveness_probe" => "write `liveness`",
+        "startup_probe" => "write `startup`",
+        "resources" => "write `limits`",
+        "config" | "compress" | "watch" | "cron_restart" | "max_memory_restart" => {
+            "this version does not honour it yet"
+        }
         _ => return None,
     })
 }

@@ -50,11 +50,26 @@ pub(super) fn take(into: &mut Gathered, entry: &Entry, warn: &mut dyn FnMut(&str
         }
         "disable_logs" => into.logs.disabled = Some(truth(entry)?),
         "exec_mode" => {
-            if text(entry)?.starts_with("cluster") {
-                warn(
-                    "`exec_mode: cluster` is not honoured yet: every instance is a process of its own, and they do not share a port",
-                );
+            app.mode = Some(if text(entry)?.starts_with("cluster") {
+                Mode::Cluster
+            } else {
+                Mode::Fork
+            });
+        }
+        "wait_ready" => {
+            if truth(entry)? {
+                app.readiness = Some(At::from(Readiness {
+                    message: Some(true),
+                    ..Readiness::default()
+                }));
             }
+        }
+        "listen_timeout" => {
+            let timeout = nonzero(millis(entry)?);
+            app.rollout = Some(At::from(RolloutSpec {
+                timeout,
+                ..RolloutSpec::default()
+            }));
         }
         "max_memory_restart" => {
             let value = text(entry)?;
@@ -64,7 +79,6 @@ pub(super) fn take(into: &mut Gathered, entry: &Entry, warn: &mut dyn FnMut(&str
         "watch"
         | "cron_restart"
         | "cron"
-        | "wait_ready"
         | "shutdown_with_message"
         | "increment_var"
         | "filter_env"

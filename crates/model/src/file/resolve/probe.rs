@@ -1,4 +1,4 @@
-//! Readiness: defaults and sanity.
+//! Readiness, liveness and startup: defaults and sanity.
 
 use std::collections::BTreeMap;
 
@@ -14,87 +14,119 @@ use crate::{
 
 const LOCALHOST: &str = "127.0.0.1";
 
+/// Where an instance can be asked if a check does not say.
+pub(super) struct Ports<'a> {
+    /// Its variables.
+    pub(super) env: &'a BTreeMap<String, String>,
+    /// The first TCP port of `listen`.
+    pub(super) listen: Option<u16>,
+    /// Whether each instance has a port of its own.
+    pub(super) own: bool,
+}
+
 pub(super) fn resolve(
+    key: &str,
     written: Option<At<Readiness>>,
-    env: &BTreeMap<String, String>,
+    ports: &Ports<'_>,
 ) -> Result<Option<Probe>, Fault> {
     let Some(At {
-        value: readiness,
+        value: probe,
         position,
     }) = written
     else {
         return Ok(None);
     };
-    let fault = |message: &str| Fault::new(position, message);
-    let check = match (readiness.http, readiness.tcp, readiness.exec) {
-        (Some(http), None, None) => {
-            let port = http
-                .0
-                .port
-                .or(readiness.port)
-                .or_else(|| env.get("PORT").and_then(|port| port.parse().ok()));
-            let port = port.filter(|port| *port > 0).ok_or_else(|| {
-                fault("`readiness.http` needs a port")
-                    .hint("write `port: 3000` beside it, or give the app `PORT` in `env`")
-            })?;
-            let path = http.0.path.unwrap_or_else(|| "/".to_owned());
-            if !path.starts_with('/')
-                || path.contains(|character: char| character.is_control() || character == ' ')
-            {
-                return Err(fault(
-                    "the path of `readiness.http` starts with `/` and has no blanks",
-                ));
+    let fault = |message: String| Fault::new(position, message);
+    let mut checks = Vec::new();
+    if let Some(http) = probe.http {
+        let own = || ports.env.get("PORT").and_then(|port| port.parse().ok());
+        let port = http.0.port.or(probe.port).filter(|port| *port > 0);
+        let port = match port.or_else(own).or(ports.listen) {
+            _ if port.is_none() && ports.own => 0,
+            Some(port) if port > 0 => port,
+            _ => {
+                return Err(fault(format!("`{key}.http` needs a port"))
+                    .hint("write `port: 3000` beside it, or give the app `PORT` in `env`"));
             }
-            Check::Http {
-                host: http.0.host.unwrap_or_else(|| LOCALHOST.to_owned()),
-                port,
-                path,
-            }
+        };
+        let path = http.0.path.unwrap_or_else(|| "/".to_owned());
+        if !path.starts_with('/')
+            || path.contains(|character: char| character.is_control() || character == ' ')
+        {
+            return Err(fault(format!(
+                "the path of `{key}.http` starts with `/` and has no blanks"
+            )));
         }
-        (None, Some(tcp), None) => Check::Tcp {
+        checks.push(Check::Http {
+            host: http.0.host.unwrap_or_else(|| LOCALHOST.to_owned()),
+            port,
+            path,
+        });
+    }
+    if let Some(tcp) = probe.tcp {
+        checks.push(Check::Tcp {
             host: tcp.0.host.unwrap_or_else(|| LOCALHOST.to_owned()),
             port: tcp.0.port,
-        },
-        (None, None, Some(exec)) => Check::Exec {
-            command: command(exec).map_err(|message| fault(&message))?,
-        },
-        (None, None, None) => {
-            return Err(
-                fault("`readiness` says nothing to check").hint("give it one of `http`, `tcp` and `exec`")
-            );
-        }
-        _ => return Err(fault("`readiness` has more than one of `http`, `tcp` and `exec`")),
-    };
-    let period = readiness.period.unwrap_or(Span::from_secs(10));
-    let timeout = readiness.timeout.unwrap_or(Span::from_secs(1));
-    if period.as_millis() < 10 || timeout.as_millis() < 1 {
-        return Err(fault(
-            "`readiness.period` is 10ms at least, and `readiness.timeout` 1ms",
-        ));
+        });
     }
-    let failure_threshold = readiness.failure_threshold.unwrap_or(3);
-    let success_threshold = readiness.success_threshold.unwrap_or(1);
+    if let Some(exec) = probe.exec {
+        checks.push(Check::Exec {
+            command: words(&format!("{key}.exec"), exec).map_err(fault)?,
+        });
+    }
+    if let Some(pattern) = probe.log {
+        if pattern.is_empty() {
+            return Err(fault(format!("`{key}.log` is empty, so every line would match")));
+        }
+        checks.push(Check::Log { pattern });
+    }
+    if probe.notify == Some(true) {
+        checks.push(Check::Notify);
+    }
+    if probe.message == Some(true) {
+        checks.push(Check::Message);
+    }
+    let kinds = "`http`, `tcp`, `exec`, `log`, `notify` and `message`";
+    if checks.len() > 1 {
+        return Err(fault(format!("`{key}` has more than one of {kinds}")));
+    }
+    let Some(check) = checks.pop() else {
+        return Err(fault(format!("`{key}` says nothing to check")).hint(format!("give it one of {kinds}")));
+    };
+    let period = probe.period.unwrap_or(Span::from_secs(10));
+    let timeout = probe.timeout.unwrap_or(Span::from_secs(1));
+    if period.as_millis() < 10 || timeout.as_millis() < 1 {
+        return Err(fault(format!(
+            "`{key}.period` is 10ms at least, and `{key}.timeout` 1ms"
+        )));
+    }
+    let failure_threshold = probe.failure_threshold.unwrap_or(3);
+    let success_threshold = probe.success_threshold.unwrap_or(1);
     if failure_threshold == 0 || success_threshold == 0 {
-        return Err(fault("the thresholds of `readiness` are 1 at least"));
+        return Err(fault(format!("the thresholds of `{key}` are 1 at least")));
     }
     Ok(Some(Probe {
         check,
         period,
         timeout,
-        initial_delay: readiness.initial_delay.unwrap_or_default(),
+        initial_delay: probe.initial_delay.unwrap_or_default(),
         failure_threshold,
         success_threshold,
+        jitter: probe
+            .jitter
+            .unwrap_or_else(|| Span::from_millis(period.as_millis() / 10)),
     }))
 }
 
-fn command(exec: OneOrMany) -> Result<Vec<String>, String> {
-    let words = match exec {
+/// A command from a list of words or a line.
+pub(super) fn words(key: &str, written: OneOrMany) -> Result<Vec<String>, String> {
+    let words = match written {
         OneOrMany::Many(words) => words,
         OneOrMany::One(line) if needs_shell(&line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line],
-        OneOrMany::One(line) => split_words(&line).map_err(|error| format!("`readiness.exec`: {error}"))?,
+        OneOrMany::One(line) => split_words(&line).map_err(|error| format!("`{key}`: {error}"))?,
     };
     if words.first().is_none_or(String::is_empty) {
-        return Err("`readiness.exec` is empty".to_owned());
+        return Err(format!("`{key}` is empty"));
     }
     Ok(words)
 }

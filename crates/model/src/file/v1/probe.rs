@@ -11,9 +11,12 @@ use serde::{
 use super::OneOrMany;
 use crate::size::Span;
 
-/// How it is found out that an instance is ready. Exactly one of `http`, `tcp` and `exec`.
+/// How it is found out how an instance is. Exactly one of `http`, `tcp`, `exec`, `log`, `notify` and `message`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a map with one of `http`, `tcp` and `exec`")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map with one of `http`, `tcp`, `exec`, `log`, `notify` and `message`"
+)]
 pub struct Readiness {
     /// Ready when `GET` answers with a status from 200 to 399: a path, a URL, or `{host, port, path}`.
     pub http: Option<HttpCheck>,
@@ -21,7 +24,13 @@ pub struct Readiness {
     pub tcp: Option<TcpCheck>,
     /// Ready when this command, run in `cwd`, ends with code 0.
     pub exec: Option<OneOrMany>,
-    /// Port for `http`, if that is only a path. Default: `PORT` of `env`.
+    /// Ready when a line of its output matches this regular expression.
+    pub log: Option<String>,
+    /// Ready when it says so by `sd_notify(3)`: `READY=1`; as liveness: as long as it says `WATCHDOG=1` in time.
+    pub notify: Option<bool>,
+    /// Ready when it says so by `process.send('ready')`, as Node programs can.
+    pub message: Option<bool>,
+    /// Port for `http`, if that is only a path. Default: `PORT` of `env`, the first port of `listen`, or its own `port`.
     pub port: Option<u16>,
     /// Time between tries. Default: 10s.
     pub period: Option<Span>,
@@ -33,6 +42,8 @@ pub struct Readiness {
     pub failure_threshold: Option<u32>,
     /// Successes in a row that make it ready. Default: 1.
     pub success_threshold: Option<u32>,
+    /// Each pause is longer by up to so much, by chance. Default: a tenth of `period`.
+    pub jitter: Option<Span>,
 }
 
 /// An HTTP check.

@@ -1,0 +1,155 @@
+//! Replacement, limits, isolation, schedules: defaults and sanity.
+
+use std::path::Path;
+
+use super::{join, probe::words};
+use crate::{
+    file::{At, Fault, v1},
+    limits::Limits,
+    rollout::RolloutPolicy,
+    sandbox::Sandbox,
+    schedule::Schedule,
+    size::{ByteSize, Span},
+};
+
+/// Longer than this is a mistake (a bare number counts milliseconds).
+const LONGEST: Span = Span::from_secs(24 * 3600);
+
+pub(super) fn rollout(written: Option<At<v1::RolloutSpec>>) -> Result<RolloutPolicy, Fault> {
+    let position = written.as_ref().and_then(|written| written.position);
+    let spec = written.map(|written| written.value).unwrap_or_default();
+    let defaults = RolloutPolicy::default();
+    let policy = RolloutPolicy {
+        surge: spec.surge.unwrap_or(defaults.surge),
+        max_unavailable: spec.max_unavailable.unwrap_or(defaults.max_unavailable),
+        settle: spec.settle.unwrap_or(defaults.settle),
+        pause: spec.pause.unwrap_or(defaults.pause),
+        timeout: spec.timeout.unwrap_or(defaults.timeout),
+        watch: spec.watch.unwrap_or(defaults.watch),
+        trial: spec.trial.unwrap_or(defaults.trial),
+    };
+    for (key, span) in [
+        ("settle", policy.settle),
+        ("pause", policy.pause),
+        ("timeout", policy.timeout),
+        ("watch", policy.watch),
+        ("trial", policy.trial),
+    ] {
+        if span > LONGEST {
+            let message = format!("`rollout.{key}` is {span}, which is longer than {LONGEST}");
+            return Err(Fault::new(position, message).hint("a number without a unit counts milliseconds"));
+        }
+    }
+    if policy.timeout.as_millis() == 0 {
+        return Err(Fault::new(
+            position,
+            "`rollout.timeout` is zero, so nothing could ever become ready",
+        ));
+    }
+    if policy.surge == 0 && policy.max_unavailable == 0 {
+        return Err(Fault::new(
+            position,
+            "`rollout` allows neither a new instance beside the old ones (`surge`) nor one less (`max_unavailable`)",
+        ));
+    }
+    Ok(policy)
+}
+
+pub(super) fn limits(written: Option<At<v1::LimitsSpec>>) -> Result<Limits, Fault> {
+    let position = written.as_ref().and_then(|written| written.position);
+    let spec = written.map(|written| written.value).unwrap_or_default();
+    let fault = |message: String| Fault::new(position, message);
+    let least = |key: &str, size: Option<ByteSize>, least: u64| match size {
+        Some(size) if size.as_bytes() < least => Err(fault(format!(
+            "`limits.{key}` is {} bytes, less than the {least} that a process needs",
+            size.as_bytes()
+        ))
+        .hint("write a unit: `512M`, `2G`")),
+        size => Ok(size),
+    };
+    let memory = least("memory", spec.memory, 1 << 20)?;
+    let memory_high = least("memory_high", spec.memory_high, 1 << 20)?;
+    if memory_high.zip(memory).is_some_and(|(high, most)| high > most) {
+        return Err(fault("`limits.memory_high` is above `limits.memory`".to_owned()));
+    }
+    if spec.tasks == Some(0) {
+        return Err(fault(
+            "`limits.tasks` is 0: not even the program itself could run".to_owned(),
+        ));
+    }
+    if let Some(score) = spec.oom_score.filter(|score| !(-1000..=1000).contains(score)) {
+        return Err(fault(format!(
+            "`limits.oom_score` is {score}; from -1000 to 1000 make sense"
+        )));
+    }
+    Ok(Limits {
+        memory,
+        memory_high,
+        cpu_milli: spec.cpu.map(|cpu| cores(&cpu.0).map_err(fault)).transpose()?,
+        io_read: least("io_read", spec.io_read, 4096)?,
+        io_write: least("io_write", spec.io_write, 4096)?,
+        tasks: spec.tasks,
+        oom_score: spec.oom_score,
+    })
+}
+
+/// `1.5`, `2`, `50%`: thousandths of a core.
+fn cores(text: &str) -> Result<u32, String> {
+    let (number, factor) = match text.trim().strip_suffix('%') {
+        Some(percent) => (percent.trim(), 10.0),
+        None => (text.trim(), 1000.0),
+    };
+    let milli = number
+        .parse::<f64>()
+        .map_or(f64::NAN, |number| number * factor)
+        .round();
+    if !(10.0..=4_096_000.0).contains(&milli) {
+        return Err(format!(
+            "`limits.cpu` is `{}`; write cores such as `1.5`, or a share of one such as `50%` (1% at least)",
+            text.escape_debug()
+        ));
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "from 10 to 4096000"
+    )]
+    Ok(milli as u32)
+}
+
+pub(super) fn sandbox(written: Option<At<v1::SandboxSpec>>, cwd: &Path) -> Sandbox {
+    let spec = written.map(|written| written.value.0).unwrap_or_default();
+    let paths = |paths: Vec<String>| paths.iter().map(|path| join(cwd, path)).collect();
+    Sandbox {
+        level: spec.level.unwrap_or_default(),
+        network: spec.network,
+        read: paths(spec.read),
+        write: paths(spec.write),
+        tmp: spec.tmp,
+        allow: spec.allow,
+    }
+}
+
+pub(super) fn schedule(written: Option<At<v1::ScheduleSpec>>) -> Result<Option<Schedule>, Fault> {
+    let Some(At { value, position }) = written else {
+        return Ok(None);
+    };
+    let spec = value.0;
+    if spec.at.trim().is_empty() {
+        return Err(Fault::new(position, "`schedule` says no time")
+            .hint("write `0 3 * * *`, `@daily` or `every 30m`"));
+    }
+    Ok(Some(Schedule {
+        at: spec.at,
+        timezone: spec.timezone,
+        jitter: spec.jitter.unwrap_or_default(),
+        overlap: spec.overlap.unwrap_or_default(),
+        catch_up: spec.catch_up.unwrap_or_default(),
+        timeout: spec.timeout,
+        on_missed: spec
+            .on_missed
+            .map(|command| words("schedule.on_missed", command))
+            .transpose()
+            .map_err(|message| Fault::new(position, message))?,
+    }))
+}
