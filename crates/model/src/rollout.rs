@@ -7,8 +7,9 @@ use crate::size::Span;
 /// How `reload`, `scale` and a changed specification replace instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutPolicy {
-    /// How many new instances may be started beside the old ones at a time. 0: one by one, the old one ends first.
-    pub surge: u32,
+    /// How many new instances may be started beside the old ones at a time; 0: the old one ends first. Absent: 1 where
+    /// instances share their sockets (`listen`, a cluster, a front door), else 0.
+    pub surge: Option<u32>,
     /// How many instances may be away at a time, where there is no surge.
     pub max_unavailable: u32,
     /// How long a new instance has to stay ready before its old one is drained.
@@ -26,7 +27,7 @@ pub struct RolloutPolicy {
 impl Default for RolloutPolicy {
     fn default() -> Self {
         Self {
-            surge: 1,
+            surge: None,
             max_unavailable: 1,
             settle: Span::from_secs(1),
             pause: Span::from_millis(0),

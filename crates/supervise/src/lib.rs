@@ -42,4 +42,5 @@ pub mod instance;
 pub mod order;
 pub mod pm2;
 pub mod restart;
+pub mod rollout;
 pub mod words;

@@ -20,7 +20,7 @@ pub(super) fn rollout(written: Option<At<v1::RolloutSpec>>) -> Result<RolloutPol
     let spec = written.map(|written| written.value).unwrap_or_default();
     let defaults = RolloutPolicy::default();
     let policy = RolloutPolicy {
-        surge: spec.surge.unwrap_or(defaults.surge),
+        surge: spec.surge.or(defaults.surge),
         max_unavailable: spec.max_unavailable.unwrap_or(defaults.max_unavailable),
         settle: spec.settle.unwrap_or(defaults.settle),
         pause: spec.pause.unwrap_or(defaults.pause),
@@ -46,7 +46,7 @@ pub(super) fn rollout(written: Option<At<v1::RolloutSpec>>) -> Result<RolloutPol
             "`rollout.timeout` is zero, so nothing could ever become ready",
         ));
     }
-    if policy.surge == 0 && policy.max_unavailable == 0 {
+    if policy.surge == Some(0) && policy.max_unavailable == 0 {
         return Err(Fault::new(
             position,
             "`rollout` allows neither a new instance beside the old ones (`surge`) nor one less (`max_unavailable`)",

@@ -10,7 +10,8 @@ use crate::size::{ByteSize, Span};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map")]
 pub struct RolloutSpec {
-    /// How many new instances may be started beside the old ones at a time; 0: the old one ends first. Default: 1.
+    /// How many new instances may be started beside the old ones at a time; 0: the old one ends first. Default: 1 where
+    /// instances share their sockets (`listen`, a cluster, a front door), else 0.
     #[serde(alias = "max_surge")]
     pub surge: Option<u32>,
     /// How many instances may be away at a time, without surge. Default: 1.
