@@ -89,7 +89,8 @@ pub const MAX_NOTE: usize = 256 << 10;
 pub struct SpawnSpec {
     /// Program and arguments. A program without `/` is looked up in the `PATH` of `env`.
     pub argv: Vec<OsString>,
-    /// The whole environment; nothing is inherited. The keeper adds its marker (`UPKEEP_KEEPER`).
+    /// The whole environment; nothing is inherited. The keeper adds its marker (`UPKEEP_KEEPER`). A variable whose
+    /// value is `upkeep_sys::spawn::OWN_PID` gets the child's own process id.
     pub env: Vec<(OsString, OsString)>,
     /// Working directory.
     pub cwd: PathBuf,

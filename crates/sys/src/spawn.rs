@@ -10,6 +10,7 @@
 //! shared its parent's memory could harm it.
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     ffi::{CString, OsStr, OsString},
     fmt,
@@ -24,6 +25,11 @@ use crate::{call::CallError, descriptor, pid::Pid, pipe, poll, rlimit::Limit, si
 
 mod child;
 
+/// A variable with this value gets the child's own process id, in decimal: `LISTEN_PID` of socket activation
+/// (sd_listen_fds(3)) and `WATCHDOG_PID` can be known only after the fork. NUL-free, and nothing a user would write.
+pub const OWN_PID: &str = "\u{1}pid\u{1}";
+/// Room for a process id in decimal, and a NUL.
+const PID_ROOM: usize = 12;
 /// The highest descriptor number a child may be given.
 pub const MAX_DESCRIPTOR: u32 = 1023;
 /// How many descriptors a child may be given, standard streams included.
@@ -247,6 +253,8 @@ struct Prepared {
     candidates: Vec<CString>,
     argv: Vec<CString>,
     env: Vec<CString>,
+    /// Variables that tell the child its own pid: where the digits go, and the bytes with room for them.
+    pids: Vec<(usize, Vec<Cell<u8>>)>,
     cwd: Option<CString>,
     groups: Option<Vec<u32>>,
     descriptors: Vec<(RawFd, RawFd)>,
@@ -272,9 +280,24 @@ impl Prepared {
             .map(|argument| text(argument.as_bytes().to_vec()))
             .collect::<Result<Vec<_>, _>>()?;
         let mut env = Vec::with_capacity(launch.env.len());
+        let mut pids = Vec::new();
         for (name, value) in &launch.env {
             if name.is_empty() || name.as_bytes().contains(&b'=') {
                 return Err(invalid("the name of a variable is empty or contains `=`"));
+            }
+            if value.as_bytes() == OWN_PID.as_bytes() {
+                let start = [name.as_bytes(), b"="].concat();
+                if start.contains(&0) {
+                    return Err(invalid("a text contains a NUL byte"));
+                }
+                let room = start
+                    .iter()
+                    .copied()
+                    .chain([0; PID_ROOM])
+                    .map(Cell::new)
+                    .collect();
+                pids.push((start.len(), room));
+                continue;
             }
             env.push(text([name.as_bytes(), b"=", value.as_bytes()].concat())?);
         }
@@ -302,6 +325,7 @@ impl Prepared {
             candidates,
             argv,
             env,
+            pids,
             cwd,
             groups,
             descriptors,

@@ -53,6 +53,17 @@ fn is_root() -> bool {
 }
 
 #[test]
+fn a_child_can_be_told_its_own_pid() {
+    let mut launch = shell("test \"$LISTEN_PID\" = $$ && test \"$A\" = $$ && exit 7");
+    launch
+        .env
+        .push(("LISTEN_PID".into(), upkeep_sys::spawn::OWN_PID.into()));
+    launch.env.push(("A".into(), upkeep_sys::spawn::OWN_PID.into()));
+    let (_, status) = output(launch);
+    assert_eq!(status, Status::Code(7));
+}
+
+#[test]
 fn a_child_gets_its_environment_and_nothing_else() {
     let mut launch = shell("env | grep -v -e ^PWD= -e ^_= -e ^SHLVL= | sort; exit 3");
     launch.env.push(("A".into(), "1 2".into()));

@@ -39,6 +39,12 @@ impl<'a> Plan<'a> {
         argv.extend(prepared.argv.iter().map(|text| Cell::new(text.as_ptr())));
         argv.push(Cell::new(ptr::null()));
         let mut envp: Vec<_> = prepared.env.iter().map(|text| text.as_ptr()).collect();
+        envp.extend(
+            prepared
+                .pids
+                .iter()
+                .map(|(_, bytes)| bytes.as_ptr().cast::<c_char>()),
+        );
         envp.push(ptr::null());
         Self {
             prepared,
@@ -176,6 +182,7 @@ impl<'a> Plan<'a> {
             check(Step::WorkingDirectory, i64::from(changed))?;
         }
         self.set_flags()?;
+        self.write_pids();
         unblock_signals();
         Err((Step::Exec, self.exec()))
     }
@@ -272,6 +279,32 @@ impl<'a> Plan<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Its own pid into the variables that shall tell it.
+    fn write_pids(&self) {
+        // JUSTIFICATION: raw calls only; libc may remember the parent's. SAFETY: no memory involved.
+        let pid = unsafe { libc::syscall(libc::SYS_getpid) };
+        for (start, bytes) in &self.prepared.pids {
+            let mut rest = pid;
+            let mut digits = [0_u8; super::PID_ROOM];
+            let mut count = 0;
+            while rest > 0 && count + 1 < digits.len() {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "one digit"
+                )]
+                let digit = (rest % 10) as u8;
+                digits[count] = b'0' + digit;
+                rest /= 10;
+                count += 1;
+            }
+            let places = bytes.iter().skip(*start);
+            for (place, digit) in places.zip(digits[..count].iter().rev()) {
+                place.set(*digit);
+            }
+        }
     }
 
     /// execvp(3) over the prepared candidates; returns only the errno.
