@@ -35,6 +35,9 @@ pub struct AppView {
     pub has_readiness: bool,
     /// By index.
     pub instances: Vec<InstanceView>,
+    /// How far a replacement is, while one is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
     /// The whole specification, values of variables hidden; only where one app is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Box<AppSpec>>,
@@ -74,9 +77,36 @@ pub struct InstanceView {
     pub last_exit: Option<Exit>,
     /// Why it is in this state.
     pub why: String,
+    /// Which replacement it came with.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u32,
+    /// While it is being replaced: its other processes, coming or on their way out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<CopyView>,
     /// While backing off: when the next start is due, from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_start_in_ms: Option<u64>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// A process of an instance beside the one that serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyView {
+    /// Which replacement it came with.
+    pub generation: u32,
+    /// What it is doing.
+    pub actual: Actual,
+    /// Whether it is healthy.
+    pub ready: bool,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Whether it was told to end.
+    pub leaving: bool,
+    /// Why it is in this state.
+    pub why: String,
 }
 
 /// Accounting of one log.
@@ -106,13 +136,16 @@ pub struct LogSource {
 }
 
 /// Body of `POST /v1/apps`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Apply {
     /// What is wanted, complete.
     pub apps: Vec<AppSpec>,
     /// Restart apps that run already, even if their specification is the same.
     #[serde(default)]
     pub restart_unchanged: bool,
+    /// How changed apps are replaced, where it is not to be as they say.
+    #[serde(default)]
+    pub rollout: RolloutOverrides,
     /// What every action takes.
     #[serde(flatten)]
     pub options: ActionOptions,
@@ -138,9 +171,56 @@ pub struct ActionOptions {
 pub struct Selection {
     /// Names, `NAME:INDEX`, ids, globs or `all`.
     pub selectors: Vec<String>,
+    /// For `reload`: how, where it is not to be as the app says.
+    #[serde(default)]
+    pub rollout: RolloutOverrides,
     /// What every action takes.
     #[serde(flatten)]
     pub options: ActionOptions,
+}
+
+/// Body of `POST /v1/apps/{name}/scale`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scale {
+    /// How many instances there shall be: a number, or `+N` and `-N` from what there is.
+    pub instances: String,
+    /// What every action takes.
+    #[serde(flatten)]
+    pub options: ActionOptions,
+}
+
+/// Body of `POST /v1/apps/{name}/rollback`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// How, where it is not to be as the app says.
+    #[serde(default)]
+    pub rollout: RolloutOverrides,
+    /// What every action takes.
+    #[serde(flatten)]
+    pub options: ActionOptions,
+}
+
+/// What differs from an app's own `rollout`, for one replacement. Times in ms.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutOverrides {
+    /// How many new instances may be started beside the old ones at a time; 0: the old one ends first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surge: Option<u32>,
+    /// How many instances may be away at a time, without surge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<u32>,
+    /// How long a new instance has to stay ready before its old one goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle_ms: Option<u64>,
+    /// Pause between two replacements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_ms: Option<u64>,
+    /// How long a new instance may take to become ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// How long one new instance is tried without traffic before; 0: not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_ms: Option<u64>,
 }
 
 /// Answer of every action.
@@ -154,6 +234,32 @@ pub struct ActionResult {
     pub event: Option<u64>,
     /// Whether everything came to rest in time.
     pub settled: bool,
+    /// Replacements that did not hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+}
+
+/// A replacement that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The app.
+    pub app: AppName,
+    /// What runs now.
+    pub outcome: FailureOutcome,
+    /// Why.
+    pub why: String,
+}
+
+/// What runs after a replacement that did not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureOutcome {
+    /// The trial failed: nothing was touched.
+    Refused,
+    /// What was there before runs again.
+    Returned,
+    /// The way back failed too.
+    Broken,
 }
 
 /// What an action does to one app.
@@ -189,7 +295,7 @@ pub struct Difference {
 pub enum What {
     /// New in the list, and started if it starts by itself.
     Created,
-    /// Its specification changed; what ran was restarted.
+    /// Its specification changed; what ran was replaced.
     Updated,
     /// Nothing to do.
     Unchanged,
@@ -199,6 +305,8 @@ pub enum What {
     Stopped,
     /// Restarted.
     Restarted,
+    /// Every copy replaced by a new one.
+    Reloaded,
     /// Stopped and forgotten.
     Deleted,
 }

@@ -43,7 +43,30 @@ pub const ROUTES: &[Route] = &[
         "Shows one app with its whole specification.",
     ),
     route("DELETE", "/v1/apps/{name}", &[200], "Stops and forgets one app."),
-    route("POST", "/v1/apps/{name}/restart", &[200], "Restarts one app."),
+    route(
+        "POST",
+        "/v1/apps/{name}/reload",
+        &[200, 422],
+        "Replaces every copy of one app without a gap.",
+    ),
+    route(
+        "POST",
+        "/v1/apps/{name}/restart",
+        &[200, 422],
+        "Restarts one app.",
+    ),
+    route(
+        "POST",
+        "/v1/apps/{name}/rollback",
+        &[200, 409, 422],
+        "Goes back to what one app was before its last change.",
+    ),
+    route(
+        "POST",
+        "/v1/apps/{name}/scale",
+        &[200, 422],
+        "Changes how many instances of one app there are.",
+    ),
     route("POST", "/v1/apps/{name}/start", &[200], "Starts one app."),
     route("POST", "/v1/apps/{name}/stop", &[200], "Stops one app."),
     route(
@@ -87,6 +110,12 @@ pub const ROUTES: &[Route] = &[
         "/v1/selections/delete",
         &[200],
         "Stops and forgets every app that is selected.",
+    ),
+    route(
+        "POST",
+        "/v1/selections/reload",
+        &[200, 422],
+        "Replaces every copy of all that is selected without a gap.",
     ),
     route(
         "POST",

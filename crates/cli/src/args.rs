@@ -73,7 +73,7 @@ Examples:
   upkeep diff upkeep.yaml             what would change
   upkeep apply upkeep.yaml            change that and nothing else
   upkeep apply ecosystem.config.js --env production")]
-    Apply(Files),
+    Apply(Apply),
     /// Say what `apply` would change, and change nothing
     Diff(Files),
     /// Write what a file of PM2 says as an `upkeep.yaml`, and list what it could not carry over
@@ -86,6 +86,22 @@ Examples:
     Stop(Selectors),
     /// Restart apps, dependencies first; with a file: bring its apps to what it says and restart them
     Restart(Start),
+    /// Replace every copy of apps by a new one, without a gap: start, wait until ready, drain the old one
+    #[command(after_help = "\
+Examples:
+  upkeep reload shop
+  upkeep reload all --max-unavailable 2
+  upkeep reload shop --trial 5s       first run one new copy for 5 s without traffic")]
+    Reload(Reload),
+    /// Change how many copies of an app run
+    #[command(after_help = "\
+Examples:
+  upkeep scale shop 4
+  upkeep scale shop +2
+  upkeep scale shop -1")]
+    Scale(Scale),
+    /// Go back to what an app was before its last change
+    Rollback(Rollback),
     /// Stop apps and forget them
     #[command(visible_aliases = ["del", "rm"])]
     Delete(Selectors),
@@ -168,7 +184,16 @@ pub(crate) struct Start {
     pub(crate) arguments: Vec<String>,
 }
 
-/// Arguments of `apply` and `diff`.
+/// Arguments of `apply`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) files: Files,
+    #[command(flatten)]
+    pub(crate) rollout: RolloutFlags,
+}
+
+/// Files of `apply` and `diff`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Files {
     /// Files of apps, or `-` for one on standard input
@@ -205,6 +230,60 @@ pub(crate) struct Selectors {
     /// Names, `NAME:INDEX`, ids, globs (`web-*`), `@NAMESPACE` or `all`
     #[arg(required = true, value_name = "SELECTOR")]
     pub(crate) selectors: Vec<String>,
+}
+
+/// How copies are replaced, where it is not to be as the app says.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct RolloutFlags {
+    /// How many new copies may be started beside the old ones at a time; 0: the old one ends first
+    #[arg(long, value_name = "N")]
+    pub(crate) surge: Option<u32>,
+    /// How many copies may be away at a time, without surge
+    #[arg(long, value_name = "N")]
+    pub(crate) max_unavailable: Option<u32>,
+    /// How long a new copy has to stay ready before its old one goes
+    #[arg(long, value_name = "TIME")]
+    pub(crate) settle: Option<Span>,
+    /// Pause between two replacements
+    #[arg(long, value_name = "TIME")]
+    pub(crate) pause_between: Option<Span>,
+    /// How long a new copy may take to become ready
+    #[arg(long, value_name = "TIME")]
+    pub(crate) ready_timeout: Option<Span>,
+    /// First run one new copy for so long without traffic
+    #[arg(long, value_name = "TIME")]
+    pub(crate) trial: Option<Span>,
+}
+
+/// Arguments of `reload`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Reload {
+    /// Names, `NAME:INDEX`, ids, globs (`web-*`), `@NAMESPACE` or `all`
+    #[arg(required = true, value_name = "SELECTOR")]
+    pub(crate) selectors: Vec<String>,
+    #[command(flatten)]
+    pub(crate) rollout: RolloutFlags,
+}
+
+/// Arguments of `scale`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Scale {
+    /// Name
+    #[arg(value_name = "APP")]
+    pub(crate) app: String,
+    /// How many: a number, or `+N` and `-N` from what there is
+    #[arg(value_name = "N", allow_hyphen_values = true)]
+    pub(crate) instances: String,
+}
+
+/// Arguments of `rollback`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Rollback {
+    /// Name
+    #[arg(value_name = "APP")]
+    pub(crate) app: String,
+    #[command(flatten)]
+    pub(crate) rollout: RolloutFlags,
 }
 
 /// Arguments of verbs over one app.

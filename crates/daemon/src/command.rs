@@ -1,9 +1,10 @@
 //! The one door: whatever wants to change something says it as a [`Command`] with a [`Principal`].
 
 use upkeep_api::{
-    body::{ActionOptions, ActionResult, Apply, Selection, Upgrade},
+    body::{ActionOptions, ActionResult, Apply, Rollback, Scale, Selection, Upgrade},
     error::{Code, ErrorBody},
 };
+use upkeep_model::id::AppName;
 
 /// On whose behalf.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,10 @@ pub(crate) enum Command {
     Apply(Apply),
     /// Start, stop, restart or delete what is selected.
     Act { verb: Verb, selection: Selection },
+    /// Have another number of instances of an app.
+    Scale { app: AppName, scale: Scale },
+    /// Go back to what an app was before its last change.
+    Rollback { app: AppName, options: Rollback },
     /// Save the list of apps.
     Save { options: ActionOptions },
     /// Start what was saved and is not in the list.
@@ -35,6 +40,7 @@ pub(crate) enum Verb {
     Start,
     Stop,
     Restart,
+    Reload,
     Delete,
 }
 
@@ -44,6 +50,7 @@ impl Verb {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::Reload => "reload",
             Self::Delete => "delete",
         }
     }

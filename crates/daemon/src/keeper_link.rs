@@ -70,6 +70,8 @@ enum Asker {
     Spawn(String),
     /// The pipe of this name goes to the app of the instance with this key.
     Pipe { key: String, pipe: String },
+    /// The socket of this name goes to the app of the copy with this key.
+    Listen { key: String, name: String },
     /// Nobody.
     Nobody,
 }
@@ -85,6 +87,12 @@ pub(crate) enum News {
     Pipe {
         key: String,
         pipe: String,
+        made: Result<OwnedFd, String>,
+    },
+    /// A socket was bound, or could not be.
+    Listening {
+        key: String,
+        name: String,
         made: Result<OwnedFd, String>,
     },
     /// Anything else.
@@ -177,6 +185,15 @@ impl KeeperLink {
         self.tell(&Request::MakePipe { id, name: pipe });
     }
 
+    /// Asks for a listening socket; the answer comes as [`News`].
+    pub(crate) fn listen(&self, key: String, name: String, address: upkeep_keeper::protocol::ListenAddress) {
+        let id = self.id(Asker::Listen {
+            key,
+            name: name.clone(),
+        });
+        self.tell(&Request::Listen { id, name, address });
+    }
+
     /// Sends a request and waits for its answer. The request is in the buffer when this returns its future, so that
     /// requests keep their order even if the futures are awaited later.
     pub(crate) fn ask(&self, request: impl FnOnce(u64) -> Request) -> Answer {
@@ -252,6 +269,15 @@ impl KeeperLink {
             Some(Asker::Pipe { key, pipe }) => Some(News::Pipe {
                 key,
                 pipe,
+                made: match event {
+                    Event::Descriptor { descriptor, .. } => Ok(descriptor),
+                    Event::Refused { message, .. } => Err(message),
+                    other => Err(format!("the keeper answered `{other:?}`")),
+                },
+            }),
+            Some(Asker::Listen { key, name }) => Some(News::Listening {
+                key,
+                name,
                 made: match event {
                     Event::Descriptor { descriptor, .. } => Ok(descriptor),
                     Event::Refused { message, .. } => Err(message),

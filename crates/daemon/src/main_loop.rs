@@ -25,7 +25,7 @@ use crate::{
         director::{Director, log_machine_event, machine_event},
         directory::Directory,
         exits,
-        launch::parse_key,
+        launch::{CopyId, parse_key},
         view::Usage,
     },
     command::{self, Command, Principal, Refusal},
@@ -117,6 +117,9 @@ pub(crate) struct Greeting {
     pub(crate) tracking: String,
 }
 
+/// How many replacements may have ended without being stored yet: actors wait for room.
+const CONCLUSIONS: usize = 64;
+
 /// Runs the daemon until it is replaced or told to end.
 pub fn run(settings: DaemonSettings) -> Result<(), DaemonError> {
     // Three descriptors for each log; children get their own limits from the keeper.
@@ -159,6 +162,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let (greeting, mut exits, mut listing, upgrade_trouble) = greet(&link, version.clone()).await?;
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&settings.store)?);
     let (outcomes, settled) = mpsc::channel(exits::OUTCOMES);
+    let (concluded, mut conclusions) = mpsc::channel(CONCLUSIONS);
     let directory = Arc::new(Directory::default());
     let context = Rc::new(Context {
         link,
@@ -171,6 +175,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         epoch: greeting.epoch,
         pipes: Cell::new(0),
         pipes_max: pipes_max(),
+        concluded,
     });
     let pm2_found = pm2::Found::take(&mut listing, &mut exits, store.as_ref())?;
     let actors = recover(&context, &store, listing, exits)?;
@@ -184,6 +189,12 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     )
     .map_err(|refusal| DaemonError::Greeting(refusal.message))?;
     let director = Rc::new(director);
+    let for_conclusions = Rc::clone(&director);
+    let _conclusions = Task::spawn("conclusions", async move {
+        while let Some(concluded) = conclusions.recv().await {
+            for_conclusions.conclude(concluded).await;
+        }
+    });
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let trouble = Arc::new(Mutex::new(upgrade_trouble));
     let keeper_pid = greeting.pid;
@@ -394,20 +405,24 @@ async fn listen(context: Rc<Context>, god: Option<Rc<God>>, controls: mpsc::Send
         let control = match news {
             Err(_) => Control::KeeperGone,
             Ok(News::Spawned { key, pid }) => {
-                post(&context, &key, |index| Mail::Spawned { index, pid }).await;
+                post(&context, &key, |copy| Mail::Spawned { copy, pid }).await;
                 continue;
             }
             Ok(News::SpawnRefused { key, why }) => {
-                post(&context, &key, |index| Mail::SpawnRefused { index, why }).await;
+                post(&context, &key, |copy| Mail::SpawnRefused { copy, why }).await;
                 continue;
             }
             Ok(News::Pipe { key, pipe, made }) => {
                 post(&context, &key, |_| Mail::Pipe { pipe, made }).await;
                 continue;
             }
+            Ok(News::Listening { key, name, made }) => {
+                post(&context, &key, |_| Mail::Socket { kept: name, made }).await;
+                continue;
+            }
             Ok(News::Other(Event::Exited(record))) => {
                 let key = record.key.clone();
-                post(&context, &key, |index| Mail::Exited { index, record }).await;
+                post(&context, &key, |copy| Mail::Exited { copy, record }).await;
                 continue;
             }
             Ok(News::Other(Event::Retire)) => Control::Retire,
@@ -430,11 +445,11 @@ async fn listen(context: Rc<Context>, god: Option<Rc<God>>, controls: mpsc::Send
 }
 
 /// Mail for the actor of a key; a key without an actor is of an app that was just deleted.
-async fn post(context: &Rc<Context>, key: &str, letter: impl FnOnce(u32) -> Mail) {
-    let Some((app, index)) = parse_key(key) else {
+async fn post(context: &Rc<Context>, key: &str, letter: impl FnOnce(CopyId) -> Mail) {
+    let Some((app, copy)) = parse_key(key) else {
         return;
     };
-    let letter = letter(index);
+    let letter = letter(copy);
     let letter = match context.directory.get(&app) {
         Some(entry) => match entry.mailbox.send(letter).await {
             Ok(()) => return,
@@ -445,7 +460,7 @@ async fn post(context: &Rc<Context>, key: &str, letter: impl FnOnce(u32) -> Mail
     // The app was just deleted. An exit is told all the same; anything else interests nobody.
     if let Mail::Exited { record, .. } = letter {
         let event = exits::event(
-            &format!("{app}:{index}"),
+            &format!("{app}:{}", copy.log_index()),
             &record,
             context.epoch,
             "of an app that was deleted".to_owned(),
@@ -552,6 +567,7 @@ async fn upgrade(
         apps: Vec::new(),
         event: None,
         settled: true,
+        failures: Vec::new(),
     })
 }
 

@@ -20,10 +20,12 @@ use upkeep_sys::clock;
 
 use crate::{
     apps::{
-        actor::{Actor, Context, Known, note_key},
+        actor::{Actor, Context, Found, note_key},
+        copies::Known,
         directory::{AppRecord, PREFIX, RECORD_VERSION},
         exits,
-        launch::{self, parse_key},
+        launch::{self, CopyId, parse_key},
+        replace, sockets,
     },
     tasks::Task,
 };
@@ -79,10 +81,10 @@ pub(crate) fn recover(
     let records = records(store.as_ref())?;
     let logged = logged_exits(context, &exits)?;
     let mut notes: HashMap<String, Vec<u8>> = std::mem::take(&mut listing.notes).into_iter().collect();
-    let mut known: BTreeMap<AppName, BTreeMap<u32, Known>> = BTreeMap::new();
+    let mut known: BTreeMap<AppName, BTreeMap<CopyId, Known>> = BTreeMap::new();
     let now = clock::monotonic_ms();
     for child in &listing.children {
-        if let Some((app, index)) = parse_key(&child.key) {
+        if let Some((app, copy)) = parse_key(&child.key) {
             let alive = Alive {
                 pid: child.pid,
                 uptime_ms: now.saturating_sub(child.started_mono_ms),
@@ -91,7 +93,7 @@ pub(crate) fn recover(
             known
                 .entry(app)
                 .or_default()
-                .entry(index)
+                .entry(copy)
                 .or_default()
                 .recovered
                 .alive = Some(alive);
@@ -102,10 +104,10 @@ pub(crate) fn recover(
         if seen {
             context.link.tell(&Request::AckExit { seq: record.seq });
         }
-        let Some((app, index)) = parse_key(&record.key) else {
+        let Some((app, copy)) = parse_key(&record.key) else {
             continue;
         };
-        let known = known.entry(app).or_default().entry(index).or_default();
+        let known = known.entry(app).or_default().entry(copy).or_default();
         known.recovered.exits.push(Ended {
             pid: record.pid,
             exit: exits::exit(record.how),
@@ -117,29 +119,45 @@ pub(crate) fn recover(
         }
     }
     let mut actors = BTreeMap::new();
-    let mut pipes = HashSet::new();
+    let mut needed = HashSet::new();
     for (record, revision) in records {
         let name = record.spec.name.clone();
-        let mut known = known.remove(&name).unwrap_or_default();
-        let wanted = u32::try_from(record.instances.len()).unwrap_or(u32::MAX);
-        for index in 0..wanted {
-            let key = note_key(&launch::key(&name, index));
-            known.entry(index).or_default().note = notes.remove(&key);
-            let places = launch::log_places(&record.spec, index, &context.logs);
-            pipes.extend(places.into_iter().map(|place| place.pipe));
+        let mut copies = known.remove(&name).unwrap_or_default();
+        let prefix = note_key(&format!("{name}/"));
+        let of_app: Vec<String> = notes
+            .keys()
+            .filter(|key| key.starts_with(&prefix))
+            .cloned()
+            .collect();
+        for key in of_app {
+            let Some((app, copy)) = key.strip_prefix(&note_key("")).and_then(parse_key) else {
+                continue;
+            };
+            if app == name {
+                copies.entry(copy).or_default().note = notes.remove(&key);
+            }
         }
-        // Copies that the record no longer wants: what lives is for the actor to stop, what has ended is only told.
-        let (living, ended): (BTreeMap<_, _>, BTreeMap<_, _>) = known
-            .into_iter()
-            .partition(|(index, known)| *index < wanted || known.recovered.alive.is_some());
-        for (index, known) in ended {
-            unwanted(context, &name, index, known);
+        let specs = [
+            Some(&record.spec),
+            record.previous.as_ref().map(|previous| &previous.spec),
+        ];
+        let count = u32::try_from(record.instances.len()).unwrap_or(u32::MAX);
+        for spec in specs.into_iter().flatten() {
+            for index in 0..count {
+                let places = launch::log_places(spec, index, &context.logs);
+                needed.extend(places.into_iter().map(|place| place.pipe));
+            }
+            needed.extend(spec.listen.iter().map(|listen| sockets::kept(&name, &listen.on)));
         }
-        actors.insert(name, Actor::start(context, Arc::new(record), revision, living));
+        let found = Found {
+            rollout: notes.remove(&replace::note_key(&name)),
+            copies,
+        };
+        actors.insert(name, Actor::start(context, Arc::new(record), revision, found));
     }
     for (app, instances) in known {
-        for (index, known) in instances {
-            unwanted(context, &app, index, known);
+        for (copy, known) in instances {
+            unwanted(context, &app, copy, known);
         }
     }
     for key in notes.into_keys().filter(|key| key.starts_with(&note_key(""))) {
@@ -148,7 +166,12 @@ pub(crate) fn recover(
             bytes: Vec::new(),
         });
     }
-    let left_over = |name: &String| name.starts_with("log:") && !pipes.contains(name);
+    let ours = |name: &String| {
+        ["log:", sockets::LISTEN, sockets::TRIAL]
+            .iter()
+            .any(|start| name.starts_with(start))
+    };
+    let left_over = |name: &String| ours(name) && !needed.contains(name);
     for name in listing.descriptors.into_iter().filter(left_over) {
         context.link.order(|id| Request::CloseDescriptor { id, name });
     }
@@ -157,8 +180,8 @@ pub(crate) fn recover(
 
 /// A process or an exit that no record wants: a deletion or a scaling down was under way. What is left of its tree
 /// has had its grace.
-fn unwanted(context: &Rc<Context>, app: &AppName, index: u32, known: Known) {
-    let key = launch::key(app, index);
+fn unwanted(context: &Rc<Context>, app: &AppName, copy: CopyId, known: Known) {
+    let key = launch::key(app, copy);
     context.link.order(|id| Request::Signal {
         id,
         key,
@@ -167,7 +190,12 @@ fn unwanted(context: &Rc<Context>, app: &AppName, index: u32, known: Known) {
     });
     for record in known.exits {
         let verdict = "of an instance that is no longer wanted".to_owned();
-        let event = exits::event(&format!("{app}:{index}"), &record, context.epoch, verdict);
+        let event = exits::event(
+            &format!("{app}:{}", copy.log_index()),
+            &record,
+            context.epoch,
+            verdict,
+        );
         exits::store(&context.events, &context.outcomes, event, record.seq);
     }
 }

@@ -1,12 +1,15 @@
 //! Verbs that change something.
 
 use upkeep_api::{
-    body::{ActionResult, AppView, Change, Difference, Selection, What},
+    body::{
+        self, ActionResult, AppView, Change, Difference, FailureOutcome, RolloutOverrides, Selection, What,
+    },
     client::Client,
 };
-use upkeep_model::state::Actual;
+use upkeep_model::{id::AppName, size::Span, state::Actual};
 
 use crate::{
+    args::{Reload, Rollback, RolloutFlags, Scale},
     connect::connect_or_start,
     exit::Exit,
     output::{Output, progress, table},
@@ -32,13 +35,81 @@ pub(crate) async fn select(
     selectors: Vec<String>,
     settings: &Settings,
 ) -> anyhow::Result<ActionResult> {
-    let what = format!("waiting for {verb} of {}", selectors.join(" "));
     let selection = Selection {
         selectors,
         options: settings.options(),
+        ..Selection::default()
     };
+    send(client, verb, selection).await
+}
+
+async fn send(client: &mut Client, verb: &str, selection: Selection) -> anyhow::Result<ActionResult> {
+    let what = format!("waiting for {verb} of {}", selection.selectors.join(" "));
     let path = format!("/v1/selections/{verb}");
     Ok(progress::during(&what, client.call("POST", &path, Some(&selection))).await?)
+}
+
+/// Replace every copy of what is selected.
+pub(crate) async fn reload(reload: Reload, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
+    let mut client = connect_or_start(settings).await?;
+    let selection = Selection {
+        selectors: reload.selectors,
+        rollout: overrides(&reload.rollout),
+        options: settings.options(),
+    };
+    let result = send(&mut client, "reload", selection).await?;
+    show(&result, settings, output)
+}
+
+/// Have another number of copies.
+pub(crate) async fn scale(scale: Scale, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
+    let body = body::Scale {
+        instances: scale.instances,
+        options: settings.options(),
+    };
+    one(&scale.app, "scale", &body, settings, output).await
+}
+
+/// Go back to what was before the last change.
+pub(crate) async fn rollback(
+    rollback: Rollback,
+    settings: &Settings,
+    output: Output,
+) -> anyhow::Result<Exit> {
+    let body = body::Rollback {
+        rollout: overrides(&rollback.rollout),
+        options: settings.options(),
+    };
+    one(&rollback.app, "rollback", &body, settings, output).await
+}
+
+async fn one(
+    app: &str,
+    verb: &str,
+    body: &(impl serde::Serialize + Sync),
+    settings: &Settings,
+    output: Output,
+) -> anyhow::Result<Exit> {
+    let mut client = connect_or_start(settings).await?;
+    let what = format!("waiting for {verb} of {app}");
+    // A name with a slash or a blank is refused here as a name, not as a path that nobody serves.
+    let name: AppName = app.parse()?;
+    let path = format!("/v1/apps/{name}/{verb}");
+    let result = progress::during(&what, client.call("POST", &path, Some(body))).await?;
+    show(&result, settings, output)
+}
+
+/// Flags as the API takes them.
+pub(crate) fn overrides(flags: &RolloutFlags) -> RolloutOverrides {
+    let millis = |span: Option<Span>| span.map(Span::as_millis);
+    RolloutOverrides {
+        surge: flags.surge,
+        max_unavailable: flags.max_unavailable,
+        settle_ms: millis(flags.settle),
+        pause_ms: millis(flags.pause_between),
+        timeout_ms: millis(flags.ready_timeout),
+        trial_ms: millis(flags.trial),
+    }
 }
 
 /// Save and resurrect.
@@ -81,7 +152,18 @@ pub(crate) fn show(result: &ActionResult, settings: &Settings, output: Output) -
     for (whom, why) in &failed {
         output.warn(&format!("{whom}: {why}"));
     }
-    if !failed.is_empty() {
+    for failure in &result.failures {
+        let outcome = match failure.outcome {
+            FailureOutcome::Refused => "nothing was touched",
+            FailureOutcome::Returned => "what was there before runs again",
+            FailureOutcome::Broken => "what runs was left as it is",
+        };
+        output.warn(&format!(
+            "{}: the replacement did not hold, {outcome}: {}",
+            failure.app, failure.why
+        ));
+    }
+    if !failed.is_empty() || !result.failures.is_empty() {
         return Ok(Exit::Failed);
     }
     if result.settled {
@@ -104,7 +186,7 @@ fn not_started(result: &ActionResult) -> Vec<(String, &str)> {
             change.app == app.name
                 && matches!(
                     change.what,
-                    What::Created | What::Updated | What::Started | What::Restarted
+                    What::Created | What::Updated | What::Started | What::Restarted | What::Reloaded
                 )
         })
     };
@@ -144,6 +226,7 @@ fn sentence(change: &Change, dry_run: bool) -> String {
         What::Started => "started",
         What::Stopped => "stopped",
         What::Restarted => "restarted",
+        What::Reloaded => "reloaded",
         What::Deleted => "deleted",
     };
     let instances: Vec<String> = change.instances.iter().map(ToString::to_string).collect();

@@ -149,11 +149,11 @@ async fn follow(
     let mut client = wait_for(settings, KEEPER).await?;
     let apply = Apply {
         apps,
-        restart_unchanged: false,
         options: ActionOptions {
             wait_ms: Some(0),
             ..settings.options()
         },
+        ..Apply::default()
     };
     let _: ActionResult = client.call("POST", "/v1/apps", Some(&apply)).await?;
     let query = LogQuery {

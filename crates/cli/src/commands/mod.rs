@@ -9,7 +9,12 @@ mod machine;
 mod read;
 mod start;
 
-use crate::{args::Command, exit::Exit, output::Output, settings::Settings};
+use crate::{
+    args::{Command, RolloutFlags},
+    exit::Exit,
+    output::Output,
+    settings::Settings,
+};
 
 /// Runs a command on a runtime of its own.
 pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> anyhow::Result<Exit> {
@@ -28,8 +33,13 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
         match command {
             Command::Start(start) => start::start(start, settings, output, false).await,
             Command::Restart(start) => start::start(start, settings, output, true).await,
-            Command::Apply(files) => start::files(&files, settings, output).await,
-            Command::Diff(files) => start::files(&files, &settings.dry(), output).await,
+            Command::Apply(apply) => start::files(&apply.files, &apply.rollout, settings, output).await,
+            Command::Diff(files) => {
+                start::files(&files, &RolloutFlags::default(), &settings.dry(), output).await
+            }
+            Command::Reload(reload) => act::reload(reload, settings, output).await,
+            Command::Scale(scale) => act::scale(scale, settings, output).await,
+            Command::Rollback(rollback) => act::rollback(rollback, settings, output).await,
             Command::Stop(selectors) => act::act("stop", selectors.selectors, settings, output).await,
             Command::Delete(selectors) => act::act("delete", selectors.selectors, settings, output).await,
             Command::Ls(ls) => look::ls(&ls, settings, output).await,

@@ -90,7 +90,12 @@ pub(crate) async fn start(
 }
 
 /// `apply` and, with a dry run, `diff`.
-pub(crate) async fn files(files: &args::Files, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
+pub(crate) async fn files(
+    files: &args::Files,
+    rollout: &args::RolloutFlags,
+    settings: &Settings,
+    output: Output,
+) -> anyhow::Result<Exit> {
     let known = known_apps(settings).await;
     let mut apps = Vec::new();
     for file in &files.paths {
@@ -103,7 +108,13 @@ pub(crate) async fn files(files: &args::Files, settings: &Settings, output: Outp
         )?);
     }
     let mut client = connect_or_start(settings).await?;
-    apply(&mut client, apps, false, settings, output).await
+    let body = Apply {
+        apps,
+        restart_unchanged: false,
+        rollout: act::overrides(rollout),
+        options: settings.options(),
+    };
+    send(&mut client, &body, settings, output).await
 }
 
 /// The apps that a running daemon has; none if none runs.
@@ -144,6 +155,7 @@ async fn selects(client: &mut Client, words: &[String]) -> anyhow::Result<bool> 
             dry_run: true,
             ..ActionOptions::default()
         },
+        ..Selection::default()
     };
     match client
         .call::<ActionResult>("POST", "/v1/selections/start", Some(&selection))
@@ -193,8 +205,18 @@ async fn apply(
         apps,
         restart_unchanged,
         options: settings.options(),
+        ..Apply::default()
     };
-    let call = client.call("POST", "/v1/apps", Some(&body));
+    send(client, &body, settings, output).await
+}
+
+async fn send(
+    client: &mut Client,
+    body: &Apply,
+    settings: &Settings,
+    output: Output,
+) -> anyhow::Result<Exit> {
+    let call = client.call("POST", "/v1/apps", Some(body));
     let result: ActionResult = progress::during("waiting for the apps to start", call).await?;
     act::show(&result, settings, output)
 }

@@ -21,7 +21,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use upkeep_api::body::Event as LogEvent;
 use upkeep_keeper::protocol::{ExitRecord, Request, Scope};
 use upkeep_model::{
-    app::AppSpec,
     id::AppName,
     state::{Actual, Desired},
 };
@@ -29,15 +28,21 @@ use upkeep_store::Txn;
 use upkeep_supervise::{
     effect::Effect,
     event::{Event, Order, Timer},
-    instance::{Instance, Policy, Recovered},
+    instance::Instance,
     order::Gate,
+    rollout::{TRIAL, Verdict},
 };
 use upkeep_sys::clock;
 
 use super::{
+    copies::{self, Known, Slot, policy},
     dependencies,
-    directory::{AppEntry, AppRecord, Directory, InstanceStatus, Status},
-    exits, launch, probe,
+    directory::{AppEntry, AppRecord, Directory, InstanceStatus, OtherCopy, Status},
+    exits,
+    launch::{self, CopyId},
+    probe,
+    replace::{self, Concluded, Replacement},
+    sockets::{self, Sockets},
 };
 use crate::{
     events::{self, Events},
@@ -66,6 +71,8 @@ pub(crate) struct Context {
     /// Log pipes that we hold or have asked for, and how many there may be: the API needs descriptors too.
     pub(crate) pipes: Cell<u64>,
     pub(crate) pipes_max: u64,
+    /// How replacements ended.
+    pub(crate) concluded: mpsc::Sender<Concluded>,
 }
 
 impl Context {
@@ -83,26 +90,31 @@ pub(crate) enum Mail {
         instances: Option<Vec<u32>>,
         done: oneshot::Sender<()>,
     },
-    /// A new record; `restart`: end what runs and start it anew.
+    /// A new record, and what becomes of what runs.
     Update {
         record: Arc<AppRecord>,
-        restart: bool,
+        change: Change,
         done: oneshot::Sender<()>,
     },
     /// The keeper started it.
-    Spawned { index: u32, pid: u32 },
+    Spawned { copy: CopyId, pid: u32 },
     /// The keeper could not start it.
-    SpawnRefused { index: u32, why: String },
+    SpawnRefused { copy: CopyId, why: String },
+    /// The keeper bound a socket, or could not.
+    Socket {
+        kept: String,
+        made: Result<OwnedFd, String>,
+    },
     /// The keeper made a pipe, or could not.
     Pipe {
         pipe: String,
         made: Result<OwnedFd, String>,
     },
     /// The keeper saw it end.
-    Exited { index: u32, record: ExitRecord },
+    Exited { copy: CopyId, record: ExitRecord },
     /// A readiness check came to a conclusion.
     Readiness {
-        index: u32,
+        copy: CopyId,
         pid: u32,
         verdict: Result<(), String>,
     },
@@ -110,24 +122,30 @@ pub(crate) enum Mail {
     Retire { done: oneshot::Sender<()> },
 }
 
-struct Slot {
-    index: u32,
-    id: u32,
-    machine: Instance,
-    timers: BTreeMap<Timer, (u64, u64)>,
-    probe: Option<Task>,
-    /// More instances than the record wants: forget it once it has stopped.
-    surplus: bool,
-    shown: Option<(Actual, bool)>,
+/// What becomes of what runs when there is a new record.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// It goes on.
+    Nothing,
+    /// It is ended and started anew.
+    Restart,
+    /// It is replaced, copy by copy.
+    Replace(Replacement),
 }
 
 /// The actor.
 pub(crate) struct Actor {
-    context: Rc<Context>,
-    name: AppName,
-    record: Arc<AppRecord>,
-    policy: Policy,
-    slots: Vec<Slot>,
+    pub(super) context: Rc<Context>,
+    pub(super) name: AppName,
+    pub(super) record: Arc<AppRecord>,
+    pub(super) slots: Vec<Slot>,
+    /// A replacement that is under way.
+    pub(super) rollout: Option<replace::Active>,
+    /// When it has to be asked again, CLOCK_MONOTONIC ms.
+    pub(super) rollout_wake: Option<u64>,
+    /// How the last one ended.
+    pub(super) last_rollout: Option<Verdict>,
+    sockets: Sockets,
     /// Pipes that the pump has.
     piped: HashSet<String>,
     /// What a waiting instance waits for.
@@ -141,22 +159,13 @@ pub(crate) struct Actor {
     changes: watch::Receiver<u64>,
 }
 
-/// What a new daemon knows of one instance.
+/// What a new daemon found of an app.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
-    pub(crate) note: Option<Vec<u8>>,
-    pub(crate) recovered: Recovered,
-    /// Exit records to be told of, oldest first.
-    pub(crate) exits: Vec<ExitRecord>,
-}
-
-fn policy(spec: &AppSpec) -> Policy {
-    Policy {
-        restart: spec.restart.clone(),
-        stop: spec.stop,
-        has_dependencies: !spec.depends_on.is_empty(),
-        has_readiness: spec.readiness.is_some(),
-    }
+pub(crate) struct Found {
+    /// Its copies.
+    pub(crate) copies: BTreeMap<CopyId, Known>,
+    /// The note of a replacement.
+    pub(crate) rollout: Option<Vec<u8>>,
 }
 
 /// Key of an instance's note with the keeper.
@@ -165,22 +174,20 @@ pub(crate) fn note_key(key: &str) -> String {
 }
 
 impl Actor {
-    /// Makes the actor of an app and puts the app into the directory. `known`: what the keeper and its notes tell of
-    /// earlier instances, by index.
-    pub(crate) fn start(
-        context: &Rc<Context>,
-        record: Arc<AppRecord>,
-        revision: u64,
-        mut known: BTreeMap<u32, Known>,
-    ) -> Task {
+    /// Makes the actor of an app and puts the app into the directory. `found`: what the keeper and its notes tell of
+    /// earlier copies.
+    pub(crate) fn start(context: &Rc<Context>, record: Arc<AppRecord>, revision: u64, found: Found) -> Task {
         let name = record.spec.name.clone();
         let (sender, mailbox) = mpsc::channel(MAILBOX);
         let (status, receiver) = watch::channel(Status::default());
         let mut actor = Self {
             context: Rc::clone(context),
             name: name.clone(),
-            policy: policy(&record.spec),
             slots: Vec::new(),
+            rollout: None,
+            rollout_wake: None,
+            last_rollout: None,
+            sockets: Sockets::default(),
             piped: HashSet::new(),
             pending: None,
             unpiped: HashMap::new(),
@@ -190,19 +197,9 @@ impl Actor {
             changes: context.changes.subscribe(),
             record: Arc::clone(&record),
         };
-        // A process of an index that the record no longer has must be ended: it gets a slot too.
-        let wanted = u32::try_from(record.instances.len()).unwrap_or(u32::MAX);
-        let highest = known
-            .keys()
-            .next_back()
-            .map_or(wanted, |index| wanted.max(index + 1));
-        for index in 0..highest {
-            let known = known.remove(&index).unwrap_or_default();
-            if index < wanted || known.recovered.alive.is_some() {
-                actor.add_recovered(index, index >= wanted, known);
-            }
-        }
+        actor.recover(found);
         actor.publish();
+        let record = Arc::clone(&actor.record);
         context.directory.insert(
             name,
             AppEntry {
@@ -215,75 +212,181 @@ impl Actor {
         Task::spawn("app", actor.run())
     }
 
-    fn add_recovered(&mut self, index: u32, surplus: bool, known: Known) {
-        let now = clock::monotonic_ms();
-        let desired = self
-            .record
-            .instances
-            .get(index as usize)
-            .map_or(Desired::Down, |instance| instance.desired);
-        let restored = known
-            .note
-            .and_then(|note| serde_json::from_slice::<Instance>(&note).ok());
-        let is_new = restored.is_none();
-        let mut slot = Slot {
-            index,
-            id: self
+    /// Takes over what a daemon before has left.
+    fn recover(&mut self, found: Found) {
+        let mut known = found.copies;
+        if let Some(note) = found.rollout {
+            self.resume_rollout(&note);
+        }
+        let count = self.count();
+        // What lives and is of no use any more must be ended: it gets a slot too. Of an instance that has no copy at
+        // all one is made, to be started if it is wanted.
+        let alive = |known: &BTreeMap<CopyId, Known>| -> Vec<CopyId> {
+            known
+                .iter()
+                .filter(|(_, known)| known.recovered.alive.is_some())
+                .map(|(copy, _)| *copy)
+                .collect()
+        };
+        for copy in alive(&known) {
+            let useful =
+                self.rollout.is_some() || (copy.index < count && self.record.is_current(copy.generation));
+            let known = known.remove(&copy).unwrap_or_default();
+            self.add_recovered(copy, !useful, known);
+        }
+        for index in 0..count {
+            let of_index = |slot: &Slot| slot.copy.index == index && !slot.surplus;
+            if self.slots.iter().any(of_index) {
+                continue;
+            }
+            // Its copy ended while no daemon was there: the newest that is known of.
+            let newest = known
+                .keys()
+                .filter(|copy| copy.index == index && self.record.is_current(copy.generation))
+                .max()
+                .copied();
+            let copy = newest.unwrap_or(CopyId {
+                index,
+                generation: self.record.generation,
+            });
+            let known = known.remove(&copy).unwrap_or_default();
+            self.add_recovered(copy, false, known);
+        }
+        for (copy, known) in known {
+            self.tell_exits(copy, "of a copy that was replaced", known.exits);
+        }
+        self.sort();
+    }
+
+    /// How many instances there shall be.
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.record.instances.len()).unwrap_or(u32::MAX)
+    }
+
+    fn desired(&self, index: u32) -> Desired {
+        match index {
+            TRIAL => Desired::Up,
+            _ => self
                 .record
                 .instances
                 .get(index as usize)
+                .map_or(Desired::Down, |instance| instance.desired),
+        }
+    }
+
+    fn new_slot(&self, copy: CopyId, machine: Instance, port: Option<u16>) -> Slot {
+        let mut spec = self.record.spec_of(copy.generation).clone();
+        if copy.index == TRIAL {
+            // Its first end is its last.
+            spec.restart.on = upkeep_model::restart::RestartOn::Never;
+        }
+        Slot {
+            copy,
+            id: self
+                .record
+                .instances
+                .get(copy.index as usize)
                 .map_or(u32::MAX, |instance| instance.id),
-            machine: restored.unwrap_or_else(|| Instance::new(now)),
+            policy: policy(&spec),
+            port: port.or_else(|| self.port_for(&spec, copy)),
+            spec: Arc::new(spec),
+            machine,
             timers: BTreeMap::new(),
             probe: None,
-            surplus,
+            surplus: false,
+            waits_for_sockets: false,
+            ready_since_ms: None,
+            restarts_before: 0,
             shown: None,
+        }
+    }
+
+    /// The port that a copy shall bind by itself.
+    fn port_for(&self, spec: &upkeep_model::app::AppSpec, copy: CopyId) -> Option<u16> {
+        let base = spec.port?;
+        if copy.index == TRIAL || spec.door.is_some() {
+            // Behind a door, or alone: any that no other copy has.
+            let taken: HashSet<u16> = self.slots.iter().filter_map(|slot| slot.port).collect();
+            return (base..=u16::MAX).find(|port| !taken.contains(port));
+        }
+        u16::try_from(u32::from(base) + copy.index).ok()
+    }
+
+    /// Makes a copy and starts it.
+    pub(super) fn add_copy(&mut self, copy: CopyId) {
+        self.add_recovered(copy, false, Known::default());
+        self.sort();
+    }
+
+    fn add_recovered(&mut self, copy: CopyId, surplus: bool, known: Known) {
+        let now = clock::monotonic_ms();
+        let desired = if surplus {
+            Desired::Down
+        } else {
+            self.desired(copy.index)
         };
-        self.open_logs(index);
+        let restored = known.note.as_deref().and_then(copies::read_note);
+        let is_new = restored.is_none();
+        let (machine, port) = match restored {
+            Some(kept) => (kept.machine, kept.port),
+            None => (Instance::new(now), None),
+        };
+        let mut slot = self.new_slot(copy, machine, port);
+        slot.surplus = surplus;
+        slot.restarts_before = slot.machine.view().restarts;
+        self.open_logs(&slot);
         let alive = known.recovered.alive;
         let mut effects = Vec::new();
         if is_new && desired == Desired::Up {
-            effects = slot.machine.step(&self.policy, now, Event::Ordered(Order::Start));
+            effects = slot.machine.step(&slot.policy, now, Event::Ordered(Order::Start));
             if alive.is_some() {
                 effects.retain(|effect| *effect != Effect::Spawn);
             } else {
                 // Nothing was known of it: there is no earlier process whose fate could matter.
                 self.carry_out(&mut slot, effects);
-                self.tell_exits(&slot, known.exits);
+                self.tell_exits(copy, slot.machine.why(), known.exits);
                 self.slots.push(slot);
                 return;
             }
         }
-        effects.extend(slot.machine.recover(&self.policy, now, known.recovered));
+        effects.extend(slot.machine.recover(&slot.policy, now, known.recovered));
+        let was_leaving = self.rollout.is_some() && slot.machine.desired() == Desired::Down;
+        if was_leaving && desired == Desired::Up {
+            // It was told to end by the replacement that is under way.
+            slot.surplus = true;
+        }
         // The record is what was wanted last: an order that was made durable and not carried out is carried out now.
         match (desired, slot.machine.desired()) {
-            (Desired::Up, Desired::Down) => {
-                effects.extend(slot.machine.step(&self.policy, now, Event::Ordered(Order::Start)));
+            (Desired::Up, Desired::Down) if !slot.surplus => {
+                effects.extend(slot.machine.step(&slot.policy, now, Event::Ordered(Order::Start)));
             }
             (Desired::Down, Desired::Up) => {
-                effects.extend(slot.machine.step(&self.policy, now, Event::Ordered(Order::Stop)));
+                effects.extend(slot.machine.step(&slot.policy, now, Event::Ordered(Order::Stop)));
             }
-            (Desired::Up, Desired::Up) | (Desired::Down, Desired::Down) => {}
+            (Desired::Up, _) | (Desired::Down, Desired::Down) => {}
         }
+        slot.look_at_readiness(now);
         if alive.is_some() && slot.machine.actual() == Actual::Running {
             self.start_probe(&mut slot);
         }
-        self.tell_exits(&slot, known.exits);
+        self.tell_exits(copy, slot.machine.why(), known.exits);
         self.carry_out(&mut slot, effects);
         self.slots.push(slot);
     }
 
-    fn tell_exits(&self, slot: &Slot, exits: Vec<ExitRecord>) {
+    fn sort(&mut self) {
+        self.slots.sort_by_key(|slot| slot.copy);
+    }
+
+    fn tell_exits(&self, copy: CopyId, why: &str, exits: Vec<ExitRecord>) {
         for record in exits {
-            self.log_exit(
-                slot.index,
-                record,
-                format!("seen by a new daemon: {}", slot.machine.why()),
-            );
+            self.log_exit(copy, record, format!("seen by a new daemon: {why}"));
         }
     }
 
     async fn run(mut self) {
+        // A replacement that a daemon before had begun.
+        self.drive_rollout();
         loop {
             let waiting = self
                 .slots
@@ -297,6 +400,7 @@ impl Actor {
                 .slots
                 .iter()
                 .flat_map(|slot| slot.timers.values().map(|(_, at)| *at))
+                .chain(self.rollout_wake)
                 .min();
             let pause = due.map_or(Duration::from_hours(1), |due| {
                 Duration::from_millis(due.saturating_sub(clock::monotonic_ms()))
@@ -317,6 +421,7 @@ impl Actor {
                 // Cancel-safe: it is computed anew.
                 () = tokio::time::sleep(pause), if due.is_some() => self.fire_timers(),
             }
+            self.drive_rollout();
         }
     }
 
@@ -327,40 +432,30 @@ impl Actor {
                 instances,
                 done,
             } => {
-                for at in 0..self.slots.len() {
-                    let wanted = instances
-                        .as_ref()
-                        .is_none_or(|chosen| chosen.contains(&self.slots[at].index));
-                    if wanted && !self.slots[at].surplus {
-                        self.step(at, Event::Ordered(order));
-                    }
-                }
+                self.order(order, instances.as_deref());
                 // Who ordered it may have gone away.
                 let _ = done.send(());
             }
-            Mail::Update {
-                record,
-                restart,
-                done,
-            } => {
-                self.update(record, restart);
+            Mail::Update { record, change, done } => {
+                self.update(record, change);
                 let _ = done.send(());
             }
-            Mail::Spawned { index, pid } => self.step_index(index, Event::Spawned { pid }),
-            Mail::SpawnRefused { index, why } => {
-                let why = self.why_without_pipes(index).unwrap_or(why);
-                self.step_index(index, Event::SpawnFailed { why });
+            Mail::Spawned { copy, pid } => self.step_copy(copy, Event::Spawned { pid }),
+            Mail::SpawnRefused { copy, why } => {
+                let why = self.why_without_pipes(copy).unwrap_or(why);
+                self.step_copy(copy, Event::SpawnFailed { why });
             }
+            Mail::Socket { kept, made } => self.socket_made(kept, made),
             Mail::Pipe { pipe, made } => self.pipe_made(pipe, made),
-            Mail::Exited { index, record } => self.exited(index, record),
-            Mail::Readiness { index, pid, verdict } => {
+            Mail::Exited { copy, record } => self.exited(copy, record),
+            Mail::Readiness { copy, pid, verdict } => {
                 if self
                     .slots
                     .iter()
-                    .any(|slot| slot.index == index && slot.machine.pid() == Some(pid))
+                    .any(|slot| slot.copy == copy && slot.machine.pid() == Some(pid))
                 {
-                    self.step_index(
-                        index,
+                    self.step_copy(
+                        copy,
                         match verdict {
                             Ok(()) => Event::BecameReady,
                             Err(why) => Event::BecameUnready { why },
@@ -373,29 +468,45 @@ impl Actor {
         self.forget_surplus();
     }
 
-    fn step_index(&mut self, index: u32, event: Event) {
-        if let Some(at) = self.slots.iter().position(|slot| slot.index == index) {
+    /// An order to some instances. Whatever was being replaced among them is not any more.
+    fn order(&mut self, order: Order, instances: Option<&[u32]>) {
+        if order != Order::Start {
+            self.abandon_rollout();
+        }
+        for at in 0..self.slots.len() {
+            let index = self.slots[at].copy.index;
+            let wanted = instances.is_none_or(|chosen| chosen.contains(&index));
+            if wanted && !self.slots[at].surplus {
+                self.step(at, Event::Ordered(order));
+            }
+        }
+    }
+
+    pub(super) fn step_copy(&mut self, copy: CopyId, event: Event) {
+        if let Some(at) = self.slots.iter().position(|slot| slot.copy == copy) {
             self.step(at, event);
         }
     }
 
-    fn step(&mut self, at: usize, event: Event) {
-        let effects = self.slots[at]
-            .machine
-            .step(&self.policy, clock::monotonic_ms(), event);
+    pub(super) fn step(&mut self, at: usize, event: Event) {
         let mut slot = self.slots.remove(at);
+        let now = clock::monotonic_ms();
+        let effects = slot.machine.step(&slot.policy, now, event);
+        slot.look_at_readiness(now);
         self.carry_out(&mut slot, effects);
         self.slots.insert(at, slot);
         self.publish();
     }
 
-    fn exited(&mut self, index: u32, record: ExitRecord) {
-        let Some(at) = self.slots.iter().position(|slot| slot.index == index) else {
-            self.log_exit(
-                index,
-                record,
-                "of an instance that is no longer wanted".to_owned(),
-            );
+    /// Lets a copy end that nobody wants any more.
+    pub(super) fn end_copy(&mut self, at: usize) {
+        self.slots[at].surplus = true;
+        self.step(at, Event::Ordered(Order::Stop));
+    }
+
+    fn exited(&mut self, copy: CopyId, record: ExitRecord) {
+        let Some(at) = self.slots.iter().position(|slot| slot.copy == copy) else {
+            self.log_exit(copy, record, "of an instance that is no longer wanted".to_owned());
             return;
         };
         let ours = self.slots[at].machine.pid().is_none_or(|pid| pid == record.pid);
@@ -411,7 +522,7 @@ impl Actor {
         );
         let why = self.slots[at].machine.why().to_owned();
         self.log_exit(
-            index,
+            copy,
             record,
             if ours {
                 why
@@ -422,14 +533,17 @@ impl Actor {
     }
 
     /// Makes an exit durable, then lets the keeper forget it. Tried again while the disk refuses.
-    fn log_exit(&self, index: u32, record: ExitRecord, verdict: String) {
-        let event = exits::event(
-            &format!("{}:{index}", self.name),
-            &record,
-            self.context.epoch,
-            verdict,
-        );
+    fn log_exit(&self, copy: CopyId, record: ExitRecord, verdict: String) {
+        let event = exits::event(&self.target(copy), &record, self.context.epoch, verdict);
         exits::store(&self.context.events, &self.context.outcomes, event, record.seq);
+    }
+
+    /// How events name an instance: whichever of its copies it is.
+    fn target(&self, copy: CopyId) -> String {
+        match copy.index {
+            TRIAL => format!("{}:trial", self.name),
+            index => format!("{}:{index}", self.name),
+        }
     }
 
     fn fire_timers(&mut self) {
@@ -473,87 +587,198 @@ impl Actor {
         }
     }
 
-    fn update(&mut self, record: Arc<AppRecord>, restart: bool) {
+    fn update(&mut self, record: Arc<AppRecord>, change: Change) {
+        self.abandon_rollout();
         self.record = record;
-        self.policy = policy(&self.record.spec);
-        let wanted = self.record.instances.len();
+        let count = self.count();
+        let replacement = match &change {
+            Change::Replace(replacement) => Some(replacement.clone()),
+            Change::Nothing | Change::Restart => None,
+        };
+        self.renew_specs();
         for at in 0..self.slots.len() {
-            let index = self.slots[at].index;
-            if index as usize >= wanted {
-                self.slots[at].surplus = true;
-                self.step(at, Event::Ordered(Order::Stop));
+            if self.slots[at].surplus {
                 continue;
             }
-            self.slots[at].surplus = false;
+            let index = self.slots[at].copy.index;
+            if index >= count {
+                self.end_copy(at);
+                continue;
+            }
             self.slots[at].id = self.record.instances[index as usize].id;
-            self.open_logs(index);
-            let order = match self.record.instances[index as usize].desired {
-                Desired::Down => Order::Stop,
-                Desired::Up if restart => Order::Restart,
-                Desired::Up => Order::Start,
-            };
-            self.step(at, Event::Ordered(order));
-        }
-        for index in 0..u32::try_from(wanted).unwrap_or(u32::MAX) {
-            if !self.slots.iter().any(|slot| slot.index == index) {
-                self.add_recovered(index, false, Known::default());
+            let at_work = self.slots[at].machine.actual().is_settled().then_some(());
+            let at_work = at_work.is_none() || self.slots[at].machine.pid().is_some();
+            match self.record.instances[index as usize].desired {
+                Desired::Down => self.step(at, Event::Ordered(Order::Stop)),
+                // The replacement ends it, once there is something better.
+                Desired::Up if replacement.is_some() && at_work => {}
+                Desired::Up => {
+                    self.renew_copy(at);
+                    let order = match change {
+                        Change::Restart => Order::Restart,
+                        Change::Nothing | Change::Replace(_) => Order::Start,
+                    };
+                    self.step(at, Event::Ordered(order));
+                }
             }
         }
-        self.slots.sort_by_key(|slot| slot.index);
+        for index in 0..count {
+            let of_index = |slot: &Slot| slot.copy.index == index && !slot.surplus;
+            if !self.slots.iter().any(of_index) {
+                self.add_copy(CopyId {
+                    index,
+                    generation: self.record.generation,
+                });
+            }
+        }
+        self.sort();
+        for at in 0..self.slots.len() {
+            let slot = self.slots.remove(at);
+            self.open_logs(&slot);
+            self.slots.insert(at, slot);
+        }
+        if let Some(replacement) = replacement {
+            self.begin_rollout(&replacement);
+        }
         self.publish();
+    }
+
+    /// Gives copies that run by the record's specification what it says now.
+    pub(super) fn renew_specs(&mut self) {
+        let record = Arc::clone(&self.record);
+        for slot in &mut self.slots {
+            if record.is_current(slot.copy.generation) && slot.copy.index != TRIAL {
+                slot.spec = Arc::new(record.spec.clone());
+                slot.policy = policy(&slot.spec);
+            }
+        }
+    }
+
+    /// A copy without a process becomes one of today's generation: it will be started by today's specification.
+    fn renew_copy(&mut self, at: usize) {
+        let slot = &self.slots[at];
+        let copy = CopyId {
+            index: slot.copy.index,
+            generation: self.record.generation,
+        };
+        let taken = self.slots.iter().any(|other| other.copy == copy);
+        if slot.machine.pid().is_some() || slot.machine.actual() == Actual::Starting || taken {
+            return;
+        }
+        let key = launch::key(&self.name, slot.copy);
+        self.context.link.tell(&Request::SetNote {
+            key: note_key(&key),
+            bytes: Vec::new(),
+        });
+        let spec = Arc::new(self.record.spec.clone());
+        let port = self.port_for(&spec, copy);
+        let slot = &mut self.slots[at];
+        slot.copy = copy;
+        slot.policy = policy(&spec);
+        slot.spec = spec;
+        slot.port = port;
     }
 
     fn forget_surplus(&mut self) {
         let before = self.slots.len();
         let context = Rc::clone(&self.context);
         let (name, logs, spec) = (&self.name, &self.context.logs, &self.record.spec);
-        let piped = &mut self.piped;
-        self.slots.retain(|slot| {
-            let gone = slot.surplus && slot.machine.actual() == Actual::Stopped;
-            if gone {
-                context.link.tell(&Request::SetNote {
-                    key: note_key(&launch::key(name, slot.index)),
-                    bytes: Vec::new(),
-                });
-                for place in launch::log_places(spec, slot.index, logs) {
-                    if place.index.is_some() && piped.remove(&place.pipe) {
-                        close_log(&context, place.pipe);
-                    }
+        let (gone, stay): (Vec<Slot>, Vec<Slot>) = std::mem::take(&mut self.slots)
+            .into_iter()
+            .partition(|slot| slot.surplus && slot.machine.actual() == Actual::Stopped);
+        self.slots = stay;
+        for slot in gone {
+            context.link.tell(&Request::SetNote {
+                key: note_key(&launch::key(name, slot.copy)),
+                bytes: Vec::new(),
+            });
+            let index = slot.copy.log_index();
+            if self.slots.iter().any(|other| other.copy.log_index() == index) {
+                continue; // another copy of the instance writes there
+            }
+            for place in launch::log_places(spec, index, logs) {
+                if place.index.is_some() && self.piped.remove(&place.pipe) {
+                    close_log(&context, place.pipe);
                 }
             }
-            !gone
-        });
+        }
         if self.slots.len() != before {
             self.publish();
+        }
+        self.close_sockets();
+    }
+
+    /// Closes sockets that no copy needs, nor will need.
+    fn close_sockets(&mut self) {
+        let keep: Vec<String> = self
+            .slots
+            .iter()
+            .filter(|slot| {
+                let at_rest = slot.machine.actual().is_settled() && slot.machine.pid().is_none();
+                !at_rest || slot.machine.actual() == Actual::BackingOff
+            })
+            .flat_map(|slot| self.wanted_sockets(slot))
+            .map(|wanted| wanted.kept)
+            .collect();
+        for (name, path) in self.sockets.retain(&keep) {
+            if let Some(path) = path {
+                // It may have been removed by hand.
+                let _ = std::fs::remove_file(path);
+            }
+            self.context
+                .link
+                .order(|id| Request::CloseDescriptor { id, name });
+        }
+    }
+
+    fn wanted_sockets(&self, slot: &Slot) -> Vec<sockets::Wanted> {
+        if slot.copy.index == TRIAL {
+            sockets::of_trial(&self.name, &slot.spec.listen)
+        } else {
+            sockets::wanted(&self.name, &slot.spec.listen)
+        }
+    }
+
+    fn socket_made(&mut self, kept: String, made: Result<OwnedFd, String>) {
+        self.sockets
+            .answered(kept, made.map(|socket| sockets::port_of(&socket)));
+        for at in 0..self.slots.len() {
+            if self.slots[at].waits_for_sockets {
+                let mut slot = self.slots.remove(at);
+                self.launch(&mut slot);
+                self.slots.insert(at, slot);
+            }
         }
     }
 
     fn retire(self, done: oneshot::Sender<()>) {
-        for slot in &self.slots {
-            let key = launch::key(&self.name, slot.index);
-            self.context.link.tell(&Request::SetNote {
+        let mut actor = self;
+        actor.abandon_rollout();
+        for slot in std::mem::take(&mut actor.slots) {
+            let key = launch::key(&actor.name, slot.copy);
+            actor.context.link.tell(&Request::SetNote {
                 key: note_key(&key),
                 bytes: Vec::new(),
             });
         }
-        for pipe in self.piped {
-            close_log(&self.context, pipe);
+        actor.close_sockets();
+        for pipe in actor.piped {
+            close_log(&actor.context, pipe);
         }
         // Who ordered it may have gone away.
         let _ = done.send(());
     }
 
     fn carry_out(&mut self, slot: &mut Slot, effects: Vec<Effect>) {
-        let key = launch::key(&self.name, slot.index);
+        let key = launch::key(&self.name, slot.copy);
         // First of all: whatever follows, the next daemon knows of it.
-        let bytes = serde_json::to_vec(&slot.machine).unwrap_or_default();
         self.context.link.tell(&Request::SetNote {
             key: note_key(&key),
-            bytes,
+            bytes: copies::note(slot),
         });
         for effect in effects {
             match effect {
-                Effect::Spawn => self.launch(slot, key.clone()),
+                Effect::Spawn => self.launch(slot),
                 Effect::Signal { signal, tree } => {
                     let scope = if tree { Scope::Tree } else { Scope::Leader };
                     self.context.link.order(|id| Request::Signal {
@@ -579,9 +804,9 @@ impl Actor {
                 }
                 Effect::Changed { from, to, why, .. } => self.changed(slot, from, to, why),
                 Effect::ReadyChanged { ready, why } => {
-                    if self.policy.has_readiness {
+                    if slot.policy.has_readiness {
                         self.log(
-                            slot.index,
+                            slot.copy,
                             if ready { "ready" } else { "unready" },
                             why,
                             String::new(),
@@ -603,10 +828,10 @@ impl Actor {
             Actual::GaveUp | Actual::BackingOff | Actual::Failed | Actual::Completed
                 if from == Actual::Starting =>
             {
-                self.log(slot.index, "start_failed", why, to.to_string());
+                self.log(slot.copy, "start_failed", why, to.to_string());
             }
             Actual::Killing => self.log(
-                slot.index,
+                slot.copy,
                 "killed",
                 why,
                 "SIGKILL sent to the whole tree".to_owned(),
@@ -615,13 +840,22 @@ impl Actor {
         }
     }
 
-    fn log(&self, index: u32, what: &str, why: String, result: String) {
+    fn log(&self, copy: CopyId, what: &str, why: String, result: String) {
+        self.log_event(self.target(copy), what, why, result);
+    }
+
+    /// An event of the app as a whole.
+    pub(super) fn log_app(&self, what: &str, why: &str, result: &str) {
+        self.log_event(self.name.to_string(), what, why.to_owned(), result.to_owned());
+    }
+
+    fn log_event(&self, target: String, what: &str, why: String, result: String) {
         let event = LogEvent {
             id: 0,
             at: events::now(),
             who: "upkeep".to_owned(),
             what: what.to_owned(),
-            target: format!("{}:{index}", self.name),
+            target,
             why,
             result,
             details: BTreeMap::new(),
@@ -630,25 +864,55 @@ impl Actor {
         self.context.events.commit(Txn::default(), event, |_| {});
     }
 
-    fn launch(&mut self, slot: &mut Slot, key: String) {
-        self.open_logs(slot.index);
-        let places = launch::log_places(&self.record.spec, slot.index, &self.context.logs);
-        match launch::spawn_spec(&self.record.spec, slot.index, slot.id, &places) {
-            Ok(spec) => self.context.link.spawn(key, spec),
-            Err(error) => {
-                let sender = self.mailbox_of_self();
-                let mail = Mail::SpawnRefused {
-                    index: slot.index,
-                    why: error.to_string(),
-                };
-                Task::spawn_short("refused launch", async move {
-                    if let Some(sender) = sender {
-                        // The actor has gone: nobody waits for the process either.
-                        let _ = sender.send(mail).await;
-                    }
-                });
+    /// Has the director make it durable how a replacement ended.
+    pub(super) fn conclude(&self, concluded: Concluded) {
+        let sender = self.context.concluded.clone();
+        Task::spawn_short("concluded replacement", async move {
+            // The daemon is ending: the next one concludes it.
+            let _ = sender.send(concluded).await;
+        });
+    }
+
+    /// Asks the keeper for a process, once its sockets are there.
+    fn launch(&mut self, slot: &mut Slot) {
+        slot.waits_for_sockets = false;
+        let sockets = match self.sockets.look(self.wanted_sockets(slot)) {
+            sockets::Readiness::There(sockets) => sockets,
+            sockets::Readiness::Pending(ask) => {
+                slot.waits_for_sockets = true;
+                for wanted in ask {
+                    let key = launch::key(&self.name, slot.copy);
+                    self.context.link.listen(key, wanted.kept, wanted.address);
+                }
+                return;
             }
+            sockets::Readiness::Failed(why) => {
+                self.refuse_launch(slot.copy, why);
+                return;
+            }
+        };
+        self.open_logs(slot);
+        let places = launch::log_places(&slot.spec, slot.copy.log_index(), &self.context.logs);
+        let own = launch::Own {
+            id: slot.id,
+            sockets,
+            port: slot.port,
+        };
+        match launch::spawn_spec(&slot.spec, slot.copy, &own, &places) {
+            Ok(spec) => self.context.link.spawn(launch::key(&self.name, slot.copy), spec),
+            Err(error) => self.refuse_launch(slot.copy, error.to_string()),
         }
+    }
+
+    fn refuse_launch(&self, copy: CopyId, why: String) {
+        let sender = self.mailbox_of_self();
+        let mail = Mail::SpawnRefused { copy, why };
+        Task::spawn_short("refused launch", async move {
+            if let Some(sender) = sender {
+                // The actor has gone: nobody waits for the process either.
+                let _ = sender.send(mail).await;
+            }
+        });
     }
 
     /// The directory may not know us yet: an actor begins to work before it is told of.
@@ -657,15 +921,15 @@ impl Actor {
     }
 
     /// Makes sure that an instance's pipes exist and that the pump has them.
-    fn open_logs(&mut self, index: u32) {
-        for place in launch::log_places(&self.record.spec, index, &self.context.logs) {
-            let target = launch::target(&self.record.spec, &place);
+    fn open_logs(&mut self, slot: &Slot) {
+        for place in launch::log_places(&slot.spec, slot.copy.log_index(), &self.context.logs) {
+            let target = launch::target(&slot.spec, &place);
             if self.piped.contains(&place.pipe) {
                 self.context.pump.retarget(place.pipe, target);
             } else if self.context.pipes.get() < self.context.pipes_max {
                 self.context.pipes.set(self.context.pipes.get() + 1);
                 self.piped.insert(place.pipe.clone());
-                let key = launch::key(&self.name, index);
+                let key = launch::key(&self.name, slot.copy);
                 self.context.link.make_pipe(key, place.pipe);
             } else {
                 let most = self.context.pipes_max;
@@ -677,13 +941,11 @@ impl Actor {
 
     /// Comes before the answer to the start that needs the pipe: that was asked for later.
     fn pipe_made(&mut self, pipe: String, made: Result<OwnedFd, String>) {
-        let spec = &self.record.spec;
-        let target = self
-            .slots
-            .iter()
-            .flat_map(|slot| launch::log_places(spec, slot.index, &self.context.logs))
-            .find(|place| place.pipe == pipe)
-            .map(|place| launch::target(spec, &place));
+        let target = self.slots.iter().find_map(|slot| {
+            let places = launch::log_places(&slot.spec, slot.copy.log_index(), &self.context.logs);
+            let place = places.into_iter().find(|place| place.pipe == pipe)?;
+            Some(launch::target(&slot.spec, &place))
+        });
         match (made, target) {
             (Ok(descriptor), Some(target)) => {
                 self.unpiped.remove(&pipe);
@@ -707,8 +969,8 @@ impl Actor {
     }
 
     /// Why an instance cannot start, if that is because its pipes could not be made.
-    fn why_without_pipes(&self, index: u32) -> Option<String> {
-        launch::log_places(&self.record.spec, index, &self.context.logs)
+    fn why_without_pipes(&self, copy: CopyId) -> Option<String> {
+        launch::log_places(&self.record.spec, copy.log_index(), &self.context.logs)
             .iter()
             .find_map(|place| self.unpiped.get(&place.pipe))
             .map(|why| format!("no pipe for its output: {why}"))
@@ -716,23 +978,55 @@ impl Actor {
 
     fn start_probe(&self, slot: &mut Slot) {
         slot.probe = None;
-        let (Some(check), Some(pid)) = (&self.record.spec.readiness, slot.machine.pid()) else {
+        let (Some(check), Some(pid)) = (&slot.spec.readiness, slot.machine.pid()) else {
             return;
         };
         let Some(mailbox) = self.mailbox_of_self() else {
             return;
         };
+        let own = launch::Own {
+            id: slot.id,
+            sockets: Vec::new(),
+            port: slot.port,
+        };
         // It was started from the same: there is no error to expect here.
-        let launch = launch::spawn_spec(&self.record.spec, slot.index, slot.id, &[]).unwrap_or_default();
-        slot.probe = Some(probe::start(check.clone(), launch, mailbox, slot.index, pid));
+        let launch = launch::spawn_spec(&slot.spec, slot.copy, &own, &[]).unwrap_or_default();
+        slot.probe = Some(probe::start(check.clone(), launch, mailbox, slot.copy, pid));
     }
 
-    fn publish(&mut self) {
+    /// Of the copies of an instance the one that serves: ready, else coming, the newest of them.
+    fn serving(&self, index: u32) -> Option<usize> {
+        let rank = |slot: &Slot| (!slot.surplus, slot.machine.is_ready(), slot.copy.generation);
+        (0..self.slots.len())
+            .filter(|at| self.slots[*at].copy.index == index)
+            .max_by_key(|at| rank(&self.slots[*at]))
+    }
+
+    pub(super) fn publish(&mut self) {
         let mut changed = false;
+        let replacing = self.is_replacing();
         let mut status = Status {
             instances: Vec::with_capacity(self.slots.len()),
+            rollout: self.rollout_state(),
+            last_rollout: self.last_rollout.clone(),
         };
-        for slot in &mut self.slots {
+        let mut indices: Vec<u32> = self.slots.iter().map(|slot| slot.copy.index).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        for index in indices.into_iter().filter(|index| *index != TRIAL) {
+            let Some(at) = self.serving(index) else { continue };
+            let others = self
+                .slots
+                .iter()
+                .enumerate()
+                .filter(|(other, slot)| slot.copy.index == index && *other != at)
+                .map(|(_, slot)| OtherCopy {
+                    generation: slot.copy.generation,
+                    view: slot.machine.view(),
+                    leaving: slot.surplus,
+                })
+                .collect::<Vec<_>>();
+            let slot = &mut self.slots[at];
             let mut view = slot.machine.view();
             if let (Actual::Waiting, Some(pending)) = (view.actual, &self.pending) {
                 view.why.clone_from(pending);
@@ -742,9 +1036,11 @@ impl Actor {
             slot.shown = shown;
             status.instances.push(InstanceStatus {
                 id: slot.id,
-                index: slot.index,
-                settled: slot.machine.is_settled(),
+                index,
+                settled: slot.machine.is_settled() && others.is_empty() && !replacing,
                 view,
+                generation: slot.copy.generation,
+                others,
             });
         }
         self.status.send_replace(status);

@@ -11,17 +11,22 @@ use std::{collections::BTreeMap, path::PathBuf, rc::Rc, sync::Arc, time::Duratio
 
 use tokio::sync::{Mutex, oneshot};
 use upkeep_api::{
-    body::{ActionOptions, ActionResult, Apply, Change, Event as LogEvent, Selection, What},
+    body::{
+        ActionOptions, ActionResult, Apply, Change, Event as LogEvent, Failure, FailureOutcome, Rollback,
+        Scale, Selection, What,
+    },
     error::Code,
 };
-use upkeep_model::{id::AppName, state::Actual};
+use upkeep_model::{app::AppSpec, id::AppName, state::Actual};
 use upkeep_store::{Store, Txn};
-use upkeep_supervise::{event::Order, order};
+use upkeep_supervise::{event::Order, order, rollout::Verdict};
 
 use super::{
-    actor::{Actor, Context, Mail},
+    actor::{self, Actor, Context, Found, Mail},
+    check,
     directory::{AppEntry, AppRecord, RECORD_VERSION, key},
     plan,
+    replace::{Concluded, Replacement},
     selector::{self, Selected},
     view::{self, Usage},
 };
@@ -92,6 +97,8 @@ impl Director {
                 selection,
             } => self.delete(selection, principal).await,
             Command::Act { verb, selection } => self.act(verb, selection, principal).await,
+            Command::Scale { app, scale } => self.scale(&app, scale, principal).await,
+            Command::Rollback { app, options } => self.rollback(&app, options, principal).await,
             Command::Save { options } => self.save(options, principal).await,
             Command::Restore { options } => self.restore(options, principal).await,
             Command::End {
@@ -101,6 +108,7 @@ impl Director {
                 let selection = Selection {
                     selectors: vec!["all".to_owned()],
                     options,
+                    ..Selection::default()
                 };
                 self.delete(selection, principal).await
             }
@@ -115,7 +123,147 @@ impl Director {
         }
     }
 
+    /// Has another number of instances.
+    async fn scale(&self, app: &AppName, scale: Scale, principal: &Principal) -> Outcome {
+        let mut spec = self.record(app)?.spec.clone();
+        let text = scale.instances.trim();
+        let count = match text.strip_prefix('+') {
+            Some(more) => more
+                .parse()
+                .ok()
+                .and_then(|more| spec.instances.checked_add(more)),
+            None => match text.strip_prefix('-') {
+                Some(less) => less
+                    .parse()
+                    .ok()
+                    .and_then(|less| spec.instances.checked_sub(less)),
+                None => text.parse().ok(),
+            },
+        };
+        spec.instances = count.filter(|count| *count > 0).ok_or_else(|| {
+            Refusal::new(
+                Code::Invalid,
+                format!("`{}` instances of `{app}` cannot be had", text.escape_debug()),
+            )
+            .hint(format!(
+                "write a number from 1 on, or `+N` or `-N` of the {} there are; `stop` is for none",
+                spec.instances
+            ))
+        })?;
+        let apply = Apply {
+            apps: vec![spec],
+            options: scale.options,
+            ..Apply::default()
+        };
+        self.apply(apply, &plan::Saved::new(), principal, "scale").await
+    }
+
+    /// Goes back to what an app was before its last change.
+    async fn rollback(&self, app: &AppName, rollback: Rollback, principal: &Principal) -> Outcome {
+        let record = self.record(app)?;
+        let previous = record.previous.as_ref().ok_or_else(|| {
+            Refusal::new(
+                Code::Conflict,
+                format!("`{app}` has not been changed: there is nothing to go back to"),
+            )
+        })?;
+        let apply = Apply {
+            apps: vec![AppSpec {
+                instances: record.spec.instances,
+                ..previous.spec.clone()
+            }],
+            rollout: rollback.rollout,
+            options: rollback.options,
+            ..Apply::default()
+        };
+        self.apply(apply, &plan::Saved::new(), principal, "rollback")
+            .await
+    }
+
+    fn record(&self, app: &AppName) -> Result<Arc<AppRecord>, Refusal> {
+        let entry = self.context.directory.get(app);
+        entry
+            .map(|entry| entry.record)
+            .ok_or_else(|| Refusal::new(Code::NotFound, format!("there is no app `{app}`")))
+    }
+
+    /// Makes it durable how a replacement ended, and tells of it.
+    pub(crate) async fn conclude(&self, concluded: Concluded) {
+        let _state = self.lock.lock().await;
+        let app = &concluded.app;
+        let (what, why) = match &concluded.verdict {
+            Verdict::Replaced => return,
+            Verdict::Refused { why } => ("refused", why),
+            Verdict::Returned { why } => ("returned", why),
+            Verdict::Broken { why } => ("broken", why),
+        };
+        let mut txn = Txn::default();
+        let entry = self.context.directory.get(app);
+        // Whoever changed it meanwhile wanted something else.
+        let record = concluded.record.filter(|record| {
+            let known = entry.as_ref().map(|entry| entry.record.generation | 1);
+            known == Some(record.generation)
+        });
+        if let Some(record) = &record
+            && let Ok(bytes) = serde_json::to_vec(record.as_ref())
+        {
+            txn.puts.push((key(app), bytes));
+        }
+        let event = LogEvent {
+            id: 0,
+            at: events::now(),
+            who: "upkeep".to_owned(),
+            what: what.to_owned(),
+            target: app.to_string(),
+            why: why.clone(),
+            result: match what {
+                "refused" => "nothing was touched",
+                "returned" => "what was there before runs",
+                _ => "what runs was left as it is",
+            }
+            .to_owned(),
+            details: BTreeMap::new(),
+        };
+        match (self.commit(txn, event).await, record, entry) {
+            (Ok((revision, _)), Some(record), Some(entry)) => {
+                self.context.directory.insert(
+                    app.clone(),
+                    AppEntry {
+                        record,
+                        revision,
+                        ..entry
+                    },
+                );
+            }
+            // The disk refuses: the note with the keeper lives on, and the next daemon says it again.
+            (Err(refusal), ..) => crate::main_loop::note(&format!(
+                "how the replacement of `{app}` ended could not be stored: {}",
+                refusal.message
+            )),
+            (Ok(_), ..) => {}
+        }
+    }
+
+    /// Runs the checks of apps that a plan would touch while they are at work.
+    async fn check(&self, changes: &[Change], specs: &[AppSpec]) -> Result<(), Refusal> {
+        for change in changes {
+            if !matches!(change.what, What::Updated | What::Restarted | What::Reloaded) {
+                continue;
+            }
+            let spec = specs.iter().find(|spec| spec.name == change.app);
+            if let Some(spec) = spec {
+                check::run(spec).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn apply(&self, apply: Apply, saved: &plan::Saved, principal: &Principal, what: &str) -> Outcome {
+        if !apply.options.dry_run {
+            // Without the lock: a check may take its time. What it finds is about the specification, which stays.
+            let plan = plan::apply(&self.context.directory.read(), &apply, saved, 0)?;
+            self.check(&plan.changes, &apply.apps).await?;
+        }
         let mut state = self.lock.lock().await;
         let plan = plan::apply(&self.context.directory.read(), &apply, saved, state.next_id)?;
         if apply.options.dry_run {
@@ -129,8 +277,7 @@ impl Director {
             let Some(record) = plan.records.get(&change.app) else {
                 continue;
             };
-            self.put(&mut state, change, record, revision, apply.restart_unchanged)
-                .await;
+            self.put(&mut state, change, record, revision, &apply).await;
         }
         drop(state);
         let settled = self.wait(&names, &apply.options).await;
@@ -144,19 +291,25 @@ impl Director {
         change: &Change,
         record: &Arc<AppRecord>,
         revision: u64,
-        restart: bool,
+        apply: &Apply,
     ) {
         let name = &change.app;
         let known = self.context.directory.get(name);
         let Some(entry) = known else {
-            let actor = Actor::start(&self.context, Arc::clone(record), revision, BTreeMap::new());
+            let actor = Actor::start(&self.context, Arc::clone(record), revision, Found::default());
             state.actors.insert(name.clone(), actor);
             return;
         };
-        let restart = match change.what {
-            What::Updated => entry.record.spec.restarts_into(&record.spec),
-            What::Restarted => restart,
-            _ => false,
+        let change = match change.what {
+            What::Updated if record.generation != entry.record.generation => {
+                actor::Change::Replace(Replacement {
+                    indices: None,
+                    same: false,
+                    overrides: apply.rollout.clone(),
+                })
+            }
+            What::Restarted if apply.restart_unchanged => actor::Change::Restart,
+            _ => actor::Change::Nothing,
         };
         self.context.directory.insert(
             name.clone(),
@@ -168,13 +321,22 @@ impl Director {
         );
         mail(&entry, |done| Mail::Update {
             record: Arc::clone(record),
-            restart,
+            change,
             done,
         })
         .await;
     }
 
     async fn act(&self, verb: Verb, selection: Selection, principal: &Principal) -> Outcome {
+        let selected = self.select(&selection.selectors)?;
+        if matches!(verb, Verb::Restart | Verb::Reload) && !selection.options.dry_run {
+            let (plan, _) = plan::act(&self.context.directory.read(), verb, &selected)?;
+            let specs: Vec<AppSpec> = selected
+                .keys()
+                .filter_map(|name| Some(self.context.directory.get(name)?.record.spec.clone()))
+                .collect();
+            self.check(&plan.changes, &specs).await?;
+        }
         let state = self.lock.lock().await;
         let selected = self.select(&selection.selectors)?;
         let (plan, waves) = plan::act(&self.context.directory.read(), verb, &selected)?;
@@ -206,15 +368,31 @@ impl Director {
         let order = match verb {
             Verb::Start => Order::Start,
             Verb::Stop | Verb::Delete => Order::Stop,
-            Verb::Restart => Order::Restart,
+            Verb::Restart | Verb::Reload => Order::Restart,
         };
         let mut settled = true;
         for wave in waves {
             for name in &wave {
                 let instances = selected.get(name).cloned().flatten();
-                if let Some(entry) = self.context.directory.get(name)
-                    && ours.get(name) == Some(&entry.revision)
-                {
+                let Some(entry) = self.context.directory.get(name) else {
+                    continue;
+                };
+                if ours.get(name) != Some(&entry.revision) {
+                    continue;
+                }
+                if verb == Verb::Reload {
+                    let replacement = Replacement {
+                        indices: instances,
+                        same: true,
+                        overrides: selection.rollout.clone(),
+                    };
+                    mail(&entry, |done| Mail::Update {
+                        record: Arc::clone(&entry.record),
+                        change: actor::Change::Replace(replacement),
+                        done,
+                    })
+                    .await;
+                } else {
                     mail(&entry, |done| Mail::Order {
                         order,
                         instances,
@@ -260,7 +438,15 @@ impl Director {
         if !names.is_empty() {
             let options = selection.options.clone();
             let stopped = self
-                .act(Verb::Stop, Selection { selectors, options }, principal)
+                .act(
+                    Verb::Stop,
+                    Selection {
+                        selectors,
+                        options,
+                        ..Selection::default()
+                    },
+                    principal,
+                )
                 .await?;
             if !stopped.settled && selection.options.wait_ms != Some(0) {
                 return Err(Refusal::new(
@@ -434,8 +620,8 @@ impl Director {
         self.apply(
             Apply {
                 apps,
-                restart_unchanged: false,
                 options,
+                ..Apply::default()
             },
             &saved,
             principal,
@@ -492,11 +678,11 @@ impl Director {
     /// Long enough for the longest grace among them.
     fn patience(&self, names: &[AppName]) -> Duration {
         let apps = self.context.directory.read();
-        let graces = names
+        let longest = names
             .iter()
             .filter_map(|name| apps.get(name))
-            .map(|entry| entry.record.spec.stop.grace);
-        PATIENCE + graces.max().map_or(Duration::ZERO, Duration::from)
+            .map(|entry| patience_for(&entry.record.spec));
+        PATIENCE + longest.max().unwrap_or_default()
     }
 
     fn dry(&self, changes: Vec<Change>) -> ActionResult {
@@ -512,6 +698,25 @@ impl Director {
         settled: bool,
     ) -> ActionResult {
         let directory = self.context.directory.read();
+        let replaced = changes
+            .iter()
+            .filter(|change| event.is_some() && matches!(change.what, What::Updated | What::Reloaded));
+        let failures = replaced
+            .filter_map(|change| {
+                let verdict = directory.get(&change.app)?.status.borrow().last_rollout.clone()?;
+                let (outcome, why) = match verdict {
+                    Verdict::Replaced => return None,
+                    Verdict::Refused { why } => (FailureOutcome::Refused, why),
+                    Verdict::Returned { why } => (FailureOutcome::Returned, why),
+                    Verdict::Broken { why } => (FailureOutcome::Broken, why),
+                };
+                Some(Failure {
+                    app: change.app.clone(),
+                    outcome,
+                    why,
+                })
+            })
+            .collect();
         let apps = names
             .iter()
             .filter_map(|name| {
@@ -525,8 +730,19 @@ impl Director {
             apps,
             event,
             settled,
+            failures,
         }
     }
+}
+
+/// How long it may take until an app has come to rest, beyond what every action may take: its longest grace, and a
+/// replacement that goes the usual way.
+fn patience_for(spec: &AppSpec) -> Duration {
+    let rollout = spec.rollout;
+    let each = rollout.settle.as_millis() + rollout.pause.as_millis() + spec.restart.min_uptime.as_millis();
+    let walk = Duration::from_millis(each.saturating_mul(u64::from(spec.instances)));
+    let waits = Duration::from(rollout.timeout) + Duration::from(rollout.trial);
+    Duration::from(spec.stop.grace) + walk + waits
 }
 
 /// Nothing is under way that will end by itself soon. A pause between two starts of a crashing app counts as rest:

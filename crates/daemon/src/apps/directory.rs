@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use upkeep_model::{app::AppSpec, id::AppName, state::Desired};
-use upkeep_supervise::instance::View;
+use upkeep_supervise::{instance::View, rollout::Verdict};
 
 use super::actor::Mail;
 
@@ -20,6 +20,112 @@ pub(crate) struct AppRecord {
     pub(crate) spec: AppSpec,
     /// By index: a number that no other instance on this machine has, and what is wanted of it.
     pub(crate) instances: Vec<InstanceRecord>,
+    /// Of the copies that are started now. Every replacement has a new one: even ones are given by the director, odd
+    /// ones by the actor that turns back.
+    #[serde(default)]
+    pub(crate) generation: u32,
+    /// Older generations whose copies run this same specification.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) kept: Vec<u32>,
+    /// What was there before the last change: for `rollback`, and while copies of it are being replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) previous: Option<Box<Previous>>,
+}
+
+/// A specification before the last change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Previous {
+    pub(crate) spec: AppSpec,
+    /// Generations of its copies.
+    pub(crate) generations: Vec<u32>,
+}
+
+impl AppRecord {
+    /// A record of an app that is new.
+    pub(crate) fn new(spec: AppSpec, instances: Vec<InstanceRecord>) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            spec,
+            instances,
+            generation: 0,
+            kept: Vec::new(),
+            previous: None,
+        }
+    }
+
+    /// Whether copies of this generation run the specification of today.
+    pub(crate) fn is_current(&self, generation: u32) -> bool {
+        self.generation == generation || self.kept.contains(&generation)
+    }
+
+    /// What a copy of this generation runs, as far as it is known.
+    pub(crate) fn spec_of(&self, generation: u32) -> &AppSpec {
+        match &self.previous {
+            Some(previous) if previous.generations.contains(&generation) && !self.is_current(generation) => {
+                &previous.spec
+            }
+            _ => &self.spec,
+        }
+    }
+
+    fn generations(&self) -> Vec<u32> {
+        // More than this many cannot live at once.
+        let skip = self.kept.len().saturating_sub(7);
+        self.kept
+            .iter()
+            .skip(skip)
+            .copied()
+            .chain([self.generation])
+            .collect()
+    }
+
+    /// The record after a change of the specification whose copies have to be replaced.
+    pub(crate) fn changed_to(&self, spec: AppSpec, instances: Vec<InstanceRecord>) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            generation: self.next_generation(),
+            kept: Vec::new(),
+            previous: Some(Box::new(Previous {
+                spec: self.spec.clone(),
+                generations: self.generations(),
+            })),
+            spec,
+            instances,
+        }
+    }
+
+    /// The record after an order to replace every copy by one of the same.
+    pub(crate) fn renewed(&self) -> Self {
+        Self {
+            generation: self.next_generation(),
+            kept: self.generations(),
+            ..self.clone()
+        }
+    }
+
+    /// The record after a change that did not hold: the one before, for copies of a generation of its own.
+    pub(crate) fn turned_back(&self) -> Option<Self> {
+        let previous = self.previous.as_deref()?;
+        Some(Self {
+            version: RECORD_VERSION,
+            generation: self.generation | 1,
+            kept: previous.generations.clone(),
+            previous: Some(Box::new(Previous {
+                spec: self.spec.clone(),
+                generations: self.generations(),
+            })),
+            spec: AppSpec {
+                instances: self.spec.instances,
+                ..previous.spec.clone()
+            },
+            instances: self.instances.clone(),
+        })
+    }
+
+    /// Even, and above every one before.
+    fn next_generation(&self) -> u32 {
+        (self.generation | 1).saturating_add(1)
+    }
 }
 
 /// What is durable of an instance.
@@ -44,6 +150,10 @@ pub(crate) const PREFIX: &str = "/apps/";
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Status {
     pub(crate) instances: Vec<InstanceStatus>,
+    /// How far a replacement is, for people, while one is under way.
+    pub(crate) rollout: Option<String>,
+    /// How the last one ended, since this daemon began.
+    pub(crate) last_rollout: Option<Verdict>,
 }
 
 /// Of one instance.
@@ -52,8 +162,20 @@ pub(crate) struct InstanceStatus {
     pub(crate) id: u32,
     pub(crate) index: u32,
     pub(crate) view: View,
-    /// Nothing more happens to it by itself.
+    /// Nothing more happens to it by itself, and it is not being replaced.
     pub(crate) settled: bool,
+    pub(crate) generation: u32,
+    /// Other copies of the same instance: coming, or on their way out.
+    pub(crate) others: Vec<OtherCopy>,
+}
+
+/// A copy beside the one that serves.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OtherCopy {
+    pub(crate) generation: u32,
+    pub(crate) view: View,
+    /// It was told to end.
+    pub(crate) leaving: bool,
 }
 
 /// An app that exists.

@@ -2,25 +2,59 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
     path::{Path, PathBuf},
 };
 
 use upkeep_api::body::Stream;
 use upkeep_keeper::protocol::SpawnSpec;
 use upkeep_model::{app::AppSpec, id::AppName};
+use upkeep_supervise::rollout::TRIAL;
 
 use crate::logs::pump::Target;
 
-/// Key of an instance in the keeper's table: `shop/0`. Names contain no slash.
-pub(crate) fn key(app: &AppName, index: u32) -> String {
-    format!("{app}/{index}")
+/// One copy of an app: while an instance is being replaced, its index has two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CopyId {
+    /// Which instance; [`TRIAL`] for one that is only tried.
+    pub(crate) index: u32,
+    /// Tells the copies of one index apart; 0 for an app that was never replaced.
+    pub(crate) generation: u32,
 }
 
-/// The app and the index of a key.
-pub(crate) fn parse_key(key: &str) -> Option<(AppName, u32)> {
-    let (app, index) = key.rsplit_once('/')?;
-    Some((AppName::parse(app).ok()?, index.parse().ok()?))
+impl CopyId {
+    /// Index of the instance whose logs it writes to.
+    pub(crate) fn log_index(self) -> u32 {
+        if self.index == TRIAL { 0 } else { self.index }
+    }
+}
+
+impl std::fmt::Display for CopyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.index, self.generation) {
+            (TRIAL, generation) => write!(f, "trial.{generation}"),
+            (index, 0) => write!(f, "{index}"),
+            (index, generation) => write!(f, "{index}.{generation}"),
+        }
+    }
+}
+
+/// Key of a copy in the keeper's table: `shop/0`, of a later generation `shop/0.3`. Names contain no slash.
+pub(crate) fn key(app: &AppName, copy: CopyId) -> String {
+    format!("{app}/{copy}")
+}
+
+/// The app and the copy of a key.
+pub(crate) fn parse_key(key: &str) -> Option<(AppName, CopyId)> {
+    let (app, copy) = key.rsplit_once('/')?;
+    let (index, generation) = match copy.split_once('.') {
+        Some((index, generation)) => (index, generation.parse().ok()?),
+        None => (copy, 0),
+    };
+    let index = match index {
+        "trial" => TRIAL,
+        index => index.parse().ok()?,
+    };
+    Some((AppName::parse(app).ok()?, CopyId { index, generation }))
 }
 
 /// The log of one stream of one instance.
@@ -108,19 +142,49 @@ const RESOURCES: [(&str, u32); 16] = [
     ("rttime", 15),
 ];
 
+/// A socket that a copy is handed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Handed {
+    /// For `LISTEN_FDNAMES`.
+    pub(crate) name: String,
+    /// Its name in the keeper's table.
+    pub(crate) kept: String,
+    /// Its TCP port, if it is one.
+    pub(crate) port: Option<u16>,
+}
+
+/// What a copy is given that no other has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Own {
+    /// Number of the instance on this machine.
+    pub(crate) id: u32,
+    /// Sockets, in the order of their descriptors.
+    pub(crate) sockets: Vec<Handed>,
+    /// The port that it shall bind by itself.
+    pub(crate) port: Option<u16>,
+}
+
+/// The first descriptor that is handed over (sd_listen_fds(3)).
+const FIRST_SOCKET: u32 = 3;
+
 /// What the keeper is asked to start.
 pub(crate) fn spawn_spec(
     spec: &AppSpec,
-    index: u32,
-    id: u32,
+    copy: CopyId,
+    own: &Own,
     logs: &[LogPlace],
 ) -> Result<SpawnSpec, LaunchError> {
+    let index = copy.log_index();
     let command = || spec.command.first().cloned().unwrap_or_default();
     let mut env: BTreeMap<String, String> = spec.inherited_env.clone();
     env.entry("PATH".to_owned())
         .or_insert_with(|| DEFAULT_PATH.to_owned());
     let mut launched = SpawnSpec {
-        argv: spec.command.iter().map(OsString::from).collect(),
+        argv: spec
+            .command
+            .iter()
+            .map(|word| filled(word, index, own).into())
+            .collect(),
         cwd: spec.cwd.clone(),
         umask: spec.umask,
         cgroup: true,
@@ -163,7 +227,28 @@ pub(crate) fn spawn_spec(
     let number = index.to_string();
     env.insert("UPKEEP_APP".to_owned(), spec.name.to_string());
     env.insert("UPKEEP_INSTANCE".to_owned(), number.clone());
-    env.insert("UPKEEP_ID".to_owned(), id.to_string());
+    env.insert("UPKEEP_ID".to_owned(), own.id.to_string());
+    for value in env.values_mut() {
+        *value = filled(value, index, own);
+    }
+    let first_port = || own.sockets.iter().find_map(|socket| socket.port);
+    if let Some(port) = own.port {
+        env.insert("PORT".to_owned(), port.to_string());
+    } else if let Some(port) = first_port()
+        && !spec.env.contains_key("PORT")
+    {
+        env.insert("PORT".to_owned(), port.to_string());
+    }
+    // An inherited one would be about somebody else's sockets.
+    for name in ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"] {
+        env.remove(name);
+    }
+    if !own.sockets.is_empty() {
+        let names: Vec<&str> = own.sockets.iter().map(|socket| socket.name.as_str()).collect();
+        env.insert("LISTEN_FDS".to_owned(), own.sockets.len().to_string());
+        env.insert("LISTEN_FDNAMES".to_owned(), names.join(":"));
+        env.insert("LISTEN_PID".to_owned(), upkeep_sys::spawn::OWN_PID.to_owned());
+    }
     env.entry("NODE_APP_INSTANCE".to_owned())
         .or_insert_with(|| number.clone());
     env.insert(spec.instance_var.clone(), number);
@@ -179,6 +264,87 @@ pub(crate) fn spawn_spec(
                 place.pipe.clone(),
             )
         })
+        .chain((FIRST_SOCKET..).zip(own.sockets.iter().map(|socket| socket.kept.clone())))
         .collect();
     Ok(launched)
+}
+
+/// A text with its placeholders filled in: `{instance}`, `{port}` where there is one, `{fd:0}` and `{fd:NAME}` where
+/// sockets are handed over. What is no placeholder stays as it is, and so does `${instance}`, which is the shell's.
+fn filled(text: &str, index: u32, own: &Own) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('{') {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let value = from
+            .split_once('}')
+            .filter(|_| !before.ends_with('$'))
+            .and_then(|(word, after)| Some((placeholder(word.strip_prefix('{')?, index, own)?, after)));
+        if let Some((value, after)) = value {
+            out.push_str(&value);
+            rest = after;
+        } else {
+            out.push('{');
+            rest = from.get(1..).unwrap_or_default();
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+fn placeholder(word: &str, index: u32, own: &Own) -> Option<String> {
+    match word {
+        "instance" => Some(index.to_string()),
+        "port" => own
+            .port
+            .or_else(|| own.sockets.iter().find_map(|socket| socket.port))
+            .map(|port| port.to_string()),
+        _ => {
+            let which = word.strip_prefix("fd:")?;
+            let at = match which.parse::<usize>() {
+                Ok(at) => Some(at).filter(|at| *at < own.sockets.len()),
+                Err(_) => own.sockets.iter().position(|socket| socket.name == which),
+            }?;
+            Some((FIRST_SOCKET as usize + at).to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_as_they_are_written() {
+        let app = AppName::parse("shop.eu").expect("a name");
+        for (index, generation) in [(0, 0), (7, 0), (0, 12), (TRIAL, 3)] {
+            let copy = CopyId { index, generation };
+            assert_eq!(parse_key(&key(&app, copy)), Some((app.clone(), copy)));
+        }
+        assert_eq!(parse_key("door:shop"), None);
+        assert_eq!(parse_key("shop/x"), None);
+    }
+
+    #[test]
+    fn placeholders_are_filled_and_the_rest_is_left() {
+        let own = Own {
+            id: 9,
+            sockets: vec![Handed {
+                name: "web".to_owned(),
+                kept: String::new(),
+                port: Some(3000),
+            }],
+            port: None,
+        };
+        for (text, wanted) in [
+            ("--fd={fd:0} {fd:web}", "--fd=3 3"),
+            ("{fd:1} {fd:other} {fd}", "{fd:1} {fd:other} {fd}"),
+            ("{instance}:{port}", "2:3000"),
+            ("${instance} {} {{instance}} {", "${instance} {} {2} {"),
+            ("{\"a\": 1}", "{\"a\": 1}"),
+        ] {
+            assert_eq!(filled(text, 2, &own), wanted, "{text}");
+        }
+    }
 }

@@ -15,9 +15,12 @@
 //! and does it.
 //!
 //! *Actor* ([`actor`]): owns the state machines of an app's instances, feeds them, carries out their effects. It
-//! contains no policy.
+//! contains no policy. While an instance is being replaced it has two *copies* ([`copies`], [`replace`]); all of them
+//! share the app's [`sockets`].
 
 pub(crate) mod actor;
+mod check;
+pub(crate) mod copies;
 pub(crate) mod dependencies;
 pub(crate) mod director;
 pub(crate) mod directory;
@@ -25,5 +28,7 @@ pub(crate) mod exits;
 pub(crate) mod launch;
 pub(crate) mod plan;
 pub(crate) mod probe;
+pub(crate) mod replace;
 pub(crate) mod selector;
+pub(crate) mod sockets;
 pub(crate) mod view;

@@ -21,7 +21,7 @@ use upkeep_supervise::order;
 
 use super::{
     director::NEXT_ID,
-    directory::{AppEntry, AppRecord, InstanceRecord, RECORD_VERSION, key},
+    directory::{AppEntry, AppRecord, InstanceRecord, key},
     selector::Selected,
 };
 use crate::command::{Refusal, Verb};
@@ -144,10 +144,16 @@ pub(super) fn apply(
         if what == What::Unchanged {
             continue;
         }
-        let record = AppRecord {
-            version: RECORD_VERSION,
-            spec: spec.clone(),
-            instances,
+        let record = match old {
+            None => AppRecord::new(spec.clone(), instances),
+            Some(entry) if entry.record.spec.restarts_into(spec) => {
+                entry.record.changed_to(spec.clone(), instances)
+            }
+            Some(entry) => AppRecord {
+                spec: spec.clone(),
+                instances,
+                ..AppRecord::clone(&entry.record)
+            },
         };
         plan.write(record, old.map_or(0, |entry| entry.revision))?;
     }
@@ -184,6 +190,7 @@ pub(super) fn act(
             Verb::Start => What::Started,
             Verb::Stop => What::Stopped,
             Verb::Restart => What::Restarted,
+            Verb::Reload => What::Reloaded,
             Verb::Delete => What::Deleted,
         };
         plan.changes.push(Change {
@@ -192,7 +199,11 @@ pub(super) fn act(
             what,
             differences: Vec::new(),
         });
-        let mut record = AppRecord::clone(&entry.record);
+        let mut record = if verb == Verb::Reload {
+            entry.record.renewed()
+        } else {
+            AppRecord::clone(&entry.record)
+        };
         for (index, instance) in record.instances.iter_mut().enumerate() {
             if instances
                 .as_ref()
@@ -215,7 +226,7 @@ pub(super) fn act(
     let all = || vec![selected.keys().cloned().collect::<Vec<_>>()];
     let waves = match verb {
         Verb::Stop | Verb::Delete => order::stop_waves(&dependencies),
-        Verb::Restart => order::start_waves(&dependencies).unwrap_or_else(|_| all()),
+        Verb::Restart | Verb::Reload => order::start_waves(&dependencies).unwrap_or_else(|_| all()),
         // A start waits for its dependencies by itself.
         Verb::Start => all(),
     };

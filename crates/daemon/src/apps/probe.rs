@@ -9,7 +9,7 @@ use tokio::{net::TcpStream, sync::mpsc};
 use upkeep_keeper::protocol::SpawnSpec;
 use upkeep_model::app::{Check, Probe};
 
-use super::actor::Mail;
+use super::{actor::Mail, launch::CopyId};
 use crate::tasks::Task;
 
 /// Longest period before the first success.
@@ -20,7 +20,7 @@ pub(crate) fn start(
     probe: Probe,
     launch: SpawnSpec,
     mailbox: mpsc::Sender<Mail>,
-    index: u32,
+    copy: CopyId,
     pid: u32,
 ) -> Task {
     Task::spawn("probe", async move {
@@ -47,7 +47,7 @@ pub(crate) fn start(
                 told = Some(ready);
                 let verdict = outcome.map_err(|why| format!("{}: {why}", describe(&probe.check)));
                 if mailbox
-                    .send(Mail::Readiness { index, pid, verdict })
+                    .send(Mail::Readiness { copy, pid, verdict })
                     .await
                     .is_err()
                 {
@@ -118,9 +118,20 @@ async fn http(host: &str, port: u16, path: &str) -> Result<(), String> {
     }
 }
 
-/// Runs the command as the instance itself runs: as its user, in its directory, with its environment.
+/// Runs the command as the instance itself runs.
 async fn exec(command: &[String], launch: &SpawnSpec) -> Result<(), String> {
-    let (program, arguments) = command.split_first().ok_or("the command is empty")?;
+    let mut child = child(command, launch).ok_or("the command is empty")?;
+    let status = child.status().await.map_err(|error| error.to_string())?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(status.to_string())
+    }
+}
+
+/// A command that runs as an instance does: as its user, in its directory, with its environment; without output.
+pub(super) fn child(command: &[String], launch: &SpawnSpec) -> Option<tokio::process::Command> {
+    let (program, arguments) = command.split_first()?;
     let mut child = tokio::process::Command::new(program);
     child
         .args(arguments)
@@ -139,10 +150,5 @@ async fn exec(command: &[String], launch: &SpawnSpec) -> Result<(), String> {
         // Leaves the supplementary groups of root as well.
         child.uid(uid);
     }
-    let status = child.status().await.map_err(|error| error.to_string())?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(status.to_string())
-    }
+    Some(child)
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use upkeep_api::body::{AppView, InstanceView};
+use upkeep_api::body::{AppView, CopyView, InstanceView};
 use upkeep_model::{id::AppName, state::Desired};
 use upkeep_sys::{clock, pid::Pid, process};
 
@@ -78,6 +78,7 @@ pub(crate) fn app(name: &AppName, entry: &AppEntry, usage: &Usage) -> AppView {
         revision: entry.revision,
         has_readiness: entry.record.spec.readiness.is_some(),
         instances,
+        rollout: status.rollout.clone(),
         spec: None,
         logs: Vec::new(),
     }
@@ -108,6 +109,19 @@ fn instance(status: &InstanceStatus, usage: &Usage, now_ms: u64, now_unix: u64) 
         memory_bytes: figures.map(|(_, bytes)| bytes),
         last_exit: view.last_exit,
         why: view.why.clone(),
+        generation: status.generation,
+        others: status
+            .others
+            .iter()
+            .map(|other| CopyView {
+                generation: other.generation,
+                actual: other.view.actual,
+                ready: other.view.ready,
+                pid: other.view.pid,
+                leaving: other.leaving,
+                why: other.view.why.clone(),
+            })
+            .collect(),
         next_start_in_ms: view.next_start_ms.map(|at| at.saturating_sub(now_ms)),
     }
 }

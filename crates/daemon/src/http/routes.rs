@@ -38,7 +38,10 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
         ("POST", "/v1/apps") => routing::post(apply),
         ("GET", "/v1/apps/{name}") => routing::get(show_app),
         ("DELETE", "/v1/apps/{name}") => routing::delete(delete_app),
+        ("POST", "/v1/apps/{name}/reload") => routing::post(reload_app),
         ("POST", "/v1/apps/{name}/restart") => routing::post(restart_app),
+        ("POST", "/v1/apps/{name}/rollback") => routing::post(rollback),
+        ("POST", "/v1/apps/{name}/scale") => routing::post(scale),
         ("POST", "/v1/apps/{name}/start") => routing::post(start_app),
         ("POST", "/v1/apps/{name}/stop") => routing::post(stop_app),
         ("GET", "/v1/daemon") => routing::get(show_daemon),
@@ -48,6 +51,7 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
         ("GET", "/v1/events") => routing::get(events),
         ("GET", "/v1/logs") => routing::get(logs),
         ("POST", "/v1/selections/delete") => routing::post(delete),
+        ("POST", "/v1/selections/reload") => routing::post(reload),
         ("POST", "/v1/selections/restart") => routing::post(restart),
         ("POST", "/v1/selections/start") => routing::post(start),
         ("POST", "/v1/selections/stop") => routing::post(stop),
@@ -233,6 +237,7 @@ async fn act_on_one(shared: &Shared, who: Authorized, verb: Verb, name: &str, bo
         Selection {
             selectors: vec![name.to_string()],
             options,
+            ..Selection::default()
         },
     )
     .await
@@ -254,7 +259,26 @@ actions! {
     start, start_app: Verb::Start;
     stop, stop_app: Verb::Stop;
     restart, restart_app: Verb::Restart;
+    reload, reload_app: Verb::Reload;
     delete, delete_app: Verb::Delete;
+}
+
+async fn scale(State(shared): Api, who: Authorized, Path(name): Path<String>, body: Bytes) -> Answer {
+    let (app, _) = known(&shared, &name)?;
+    let scale = parse_required(&body)?;
+    let result = shared
+        .execute(Command::Scale { app, scale }, who.principal)
+        .await?;
+    json(StatusCode::OK, &result)
+}
+
+async fn rollback(State(shared): Api, who: Authorized, Path(name): Path<String>, body: Bytes) -> Answer {
+    let (app, _) = known(&shared, &name)?;
+    let options = parse(&body)?;
+    let result = shared
+        .execute(Command::Rollback { app, options }, who.principal)
+        .await?;
+    json(StatusCode::OK, &result)
 }
 
 async fn show_daemon(State(shared): Api, _: Authorized) -> Answer {

@@ -290,12 +290,7 @@ impl<'a> Plan<'a> {
             let mut digits = [0_u8; super::PID_ROOM];
             let mut count = 0;
             while rest > 0 && count + 1 < digits.len() {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "one digit"
-                )]
-                let digit = (rest % 10) as u8;
+                let digit = u8::try_from(rest % 10).unwrap_or(0);
                 digits[count] = b'0' + digit;
                 rest /= 10;
                 count += 1;
