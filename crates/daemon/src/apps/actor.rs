@@ -683,6 +683,7 @@ impl Actor {
         let before = self.slots.len();
         let context = Rc::clone(&self.context);
         let (name, logs, spec) = (&self.name, &self.context.logs, &self.record.spec);
+        let count = self.record.instances.len();
         let (gone, stay): (Vec<Slot>, Vec<Slot>) = std::mem::take(&mut self.slots)
             .into_iter()
             .partition(|slot| slot.surplus && slot.machine.actual() == Actual::Stopped);
@@ -693,8 +694,10 @@ impl Actor {
                 bytes: Vec::new(),
             });
             let index = slot.copy.log_index();
-            if self.slots.iter().any(|other| other.copy.log_index() == index) {
-                continue; // another copy of the instance writes there
+            // The next copy of an instance that is still wanted writes there too.
+            let wanted = (index as usize) < count;
+            if wanted || self.slots.iter().any(|other| other.copy.log_index() == index) {
+                continue;
             }
             for place in launch::log_places(spec, index, logs) {
                 if place.index.is_some() && self.piped.remove(&place.pipe) {

@@ -57,7 +57,10 @@ fn plan(spec: &AppSpec, overrides: &upkeep_api::body::RolloutOverrides) -> Plan 
     let shares = spec.mode == Mode::Cluster || !spec.listen.is_empty() || spec.door.is_some();
     let millis = |given: Option<u64>, usual: u64| given.unwrap_or(usual);
     Plan {
-        surge: overrides.surge.or(policy.surge).unwrap_or(u32::from(shares)),
+        surge: overrides
+            .surge
+            .or(policy.surge)
+            .unwrap_or_else(|| u32::from(shares)),
         max_unavailable: overrides.max_unavailable.unwrap_or(policy.max_unavailable),
         settle_ms: millis(overrides.settle_ms, policy.settle.as_millis()),
         pause_ms: millis(overrides.pause_ms, policy.pause.as_millis()),
