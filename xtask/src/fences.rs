@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upkeep-pm2-cli",
             "upkeep-pm2",
             "upkeep-daemon",
+            "upkeep-door",
             "upkeep-keeper",
             "upkeep-host",
         ],
@@ -35,6 +36,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "upkeep-daemon",
         &[
             "upkeep-api",
+            "upkeep-door",
+            "upkeep-door",
             "upkeep-pm2",
             "upkeep-store",
             "upkeep-playbook",
@@ -65,6 +68,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upkeep-store", &["upkeep-model"]),
     ("upkeep-api", &["upkeep-model"]),
     ("upkeep-supervise", &["upkeep-model"]),
+    ("upkeep-door", &["upkeep-model", "upkeep-sys"]),
     ("upkeep-keeper", &["upkeep-sys"]),
     ("upkeep-model", &[]),
     ("upkeep-sys", &[]),
@@ -75,6 +79,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Packages that may have tokio below them.
 const TOKIO: &[&str] = &[
+    "upkeep-door",
     "upkeep-store",
     "upkeep-playbook",
     "upkeep-api",

@@ -572,7 +572,7 @@ async fn upgrade(
 }
 
 /// The path that our program was started from, also if another file has taken its place since.
-fn own_program() -> std::io::Result<PathBuf> {
+pub(crate) fn own_program() -> std::io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     let text = path.to_string_lossy();
     Ok(text

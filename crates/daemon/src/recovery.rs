@@ -23,7 +23,7 @@ use crate::{
         actor::{Actor, Context, Found, note_key},
         copies::Known,
         directory::{AppRecord, PREFIX, RECORD_VERSION},
-        exits,
+        door, exits,
         launch::{self, CopyId, parse_key},
         replace, sockets,
     },
@@ -147,7 +147,16 @@ pub(crate) fn recover(
                 let places = launch::log_places(spec, index, &context.logs);
                 needed.extend(places.into_iter().map(|place| place.pipe));
             }
-            needed.extend(spec.listen.iter().map(|listen| sockets::kept(&name, &listen.on)));
+            let door = spec.door.iter().flat_map(|door| &door.listen);
+            needed.extend(
+                spec.listen
+                    .iter()
+                    .chain(door)
+                    .map(|listen| sockets::kept(&name, &listen.on)),
+            );
+            if spec.door.is_some() {
+                needed.extend(["ours", "theirs"].map(|end| format!("{}{name}:{end}", door::CONVERSATION)));
+            }
         }
         let found = Found {
             rollout: notes.remove(&replace::note_key(&name)),
@@ -167,7 +176,7 @@ pub(crate) fn recover(
         });
     }
     let ours = |name: &String| {
-        ["log:", sockets::LISTEN, sockets::TRIAL]
+        ["log:", sockets::LISTEN, sockets::TRIAL, door::CONVERSATION]
             .iter()
             .any(|start| name.starts_with(start))
     };

@@ -19,6 +19,10 @@ fn main() -> ExitCode {
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some("keeper") => keeper(&arguments[2..]),
         Some("daemon") => daemon(&arguments[2..]),
+        Some("door") => match upkeep_door::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail_with(&error),
+        },
         Some(upkeep_pm2_cli::serve::ROLE) => upkeep_pm2_cli::serve::run(),
         _ => match program() {
             Ok(path) => upkeep_cli::run(
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
 /// Under PM2's names it is PM2, except for the roles that such a program starts itself in.
 fn personality(arguments: &[OsString]) -> Option<upkeep_pm2_cli::Personality> {
     let role = arguments.get(1).and_then(|word| word.to_str());
-    if matches!(role, Some("keeper" | "daemon" | "pm2-serve")) {
+    if matches!(role, Some("keeper" | "daemon" | "door" | "pm2-serve")) {
         return None;
     }
     upkeep_pm2_cli::Personality::of(arguments.first()?)

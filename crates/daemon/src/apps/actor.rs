@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use upkeep_api::body::Event as LogEvent;
 use upkeep_keeper::protocol::{ExitRecord, Request, Scope};
 use upkeep_model::{
+    app::Check,
     id::AppName,
     state::{Actual, Desired},
 };
@@ -38,6 +39,7 @@ use super::{
     copies::{self, Known, Slot, policy},
     dependencies,
     directory::{AppEntry, AppRecord, Directory, InstanceStatus, OtherCopy, Status},
+    door::{self, DOOR, Door},
     exits,
     launch::{self, CopyId},
     probe,
@@ -112,6 +114,12 @@ pub(crate) enum Mail {
     },
     /// The keeper saw it end.
     Exited { copy: CopyId, record: ExitRecord },
+    /// A copy has nothing in hand any more, or has had the time for it.
+    Drained { copy: CopyId },
+    /// The conversation of a front door that a daemon before has started.
+    DoorFound { found: Result<OwnedFd, String> },
+    /// Time to start the front door again.
+    DoorAgain,
     /// A readiness check came to a conclusion.
     Readiness {
         copy: CopyId,
@@ -145,7 +153,8 @@ pub(crate) struct Actor {
     pub(super) rollout_wake: Option<u64>,
     /// How the last one ended.
     pub(super) last_rollout: Option<Verdict>,
-    sockets: Sockets,
+    pub(super) sockets: Sockets,
+    pub(super) door: Door,
     /// Pipes that the pump has.
     piped: HashSet<String>,
     /// What a waiting instance waits for.
@@ -188,6 +197,7 @@ impl Actor {
             rollout_wake: None,
             last_rollout: None,
             sockets: Sockets::default(),
+            door: Door::default(),
             piped: HashSet::new(),
             pending: None,
             unpiped: HashMap::new(),
@@ -229,6 +239,12 @@ impl Actor {
                 .collect()
         };
         for copy in alive(&known) {
+            if copy.index == DOOR {
+                let known = known.remove(&copy).unwrap_or_default();
+                self.tell_exits(copy, "a front door before", known.exits);
+                self.door_found();
+                continue;
+            }
             let useful =
                 self.rollout.is_some() || (copy.index < count && self.record.is_current(copy.generation));
             let known = known.remove(&copy).unwrap_or_default();
@@ -295,6 +311,9 @@ impl Actor {
             probe: None,
             surplus: false,
             waits_for_sockets: false,
+            door_takes: false,
+            held_signal: None,
+            drain: None,
             ready_since_ms: None,
             restarts_before: 0,
             shown: None,
@@ -303,13 +322,12 @@ impl Actor {
 
     /// The port that a copy shall bind by itself.
     fn port_for(&self, spec: &upkeep_model::app::AppSpec, copy: CopyId) -> Option<u16> {
-        let base = spec.port?;
-        if copy.index == TRIAL || spec.door.is_some() {
-            // Behind a door, or alone: any that no other copy has.
-            let taken: HashSet<u16> = self.slots.iter().filter_map(|slot| slot.port).collect();
-            return (base..=u16::MAX).find(|port| !taken.contains(port));
+        if spec.door.is_some() || (spec.port.is_some() && copy.index == TRIAL) {
+            // Any that no other copy has.
+            let taken = |port: u16| self.slots.iter().any(|slot| slot.port == Some(port));
+            return door::free_port(spec.port, &taken);
         }
-        u16::try_from(u32::from(base) + copy.index).ok()
+        u16::try_from(u32::from(spec.port?) + copy.index).ok()
     }
 
     /// Makes a copy and starts it.
@@ -387,6 +405,7 @@ impl Actor {
     async fn run(mut self) {
         // A replacement that a daemon before had begun.
         self.drive_rollout();
+        self.look_at_door();
         loop {
             let waiting = self
                 .slots
@@ -440,6 +459,16 @@ impl Actor {
                 self.update(record, change);
                 let _ = done.send(());
             }
+            Mail::Drained { copy } => self.drained(copy),
+            Mail::DoorFound { found } => self.door_taken_over(found),
+            Mail::DoorAgain => self.door_again(),
+            Mail::Spawned { copy, .. } if copy.index == DOOR => self.door_spawned(),
+            Mail::SpawnRefused { copy, why } if copy.index == DOOR => self.door_failed(&why),
+            Mail::Exited { copy, record } if copy.index == DOOR => {
+                let why = format!("the front door ended: {}", exits::exit(record.how));
+                self.log_exit(copy, record, "the front door".to_owned());
+                self.door_failed(&why);
+            }
             Mail::Spawned { copy, pid } => self.step_copy(copy, Event::Spawned { pid }),
             Mail::SpawnRefused { copy, why } => {
                 let why = self.why_without_pipes(copy).unwrap_or(why);
@@ -466,6 +495,7 @@ impl Actor {
             Mail::Retire { .. } => {} // handled by the loop, which it ends
         }
         self.forget_surplus();
+        self.look_at_door();
     }
 
     /// An order to some instances. Whatever was being replaced among them is not any more.
@@ -533,7 +563,7 @@ impl Actor {
     }
 
     /// Makes an exit durable, then lets the keeper forget it. Tried again while the disk refuses.
-    fn log_exit(&self, copy: CopyId, record: ExitRecord, verdict: String) {
+    pub(super) fn log_exit(&self, copy: CopyId, record: ExitRecord, verdict: String) {
         let event = exits::event(&self.target(copy), &record, self.context.epoch, verdict);
         exits::store(&self.context.events, &self.context.outcomes, event, record.seq);
     }
@@ -542,6 +572,7 @@ impl Actor {
     fn target(&self, copy: CopyId) -> String {
         match copy.index {
             TRIAL => format!("{}:trial", self.name),
+            DOOR => format!("{}:door", self.name),
             index => format!("{}:{index}", self.name),
         }
     }
@@ -721,6 +752,7 @@ impl Actor {
                 !at_rest || slot.machine.actual() == Actual::BackingOff
             })
             .flat_map(|slot| self.wanted_sockets(slot))
+            .chain(self.door_sockets())
             .map(|wanted| wanted.kept)
             .collect();
         for (name, path) in self.sockets.retain(&keep) {
@@ -764,6 +796,7 @@ impl Actor {
                 bytes: Vec::new(),
             });
         }
+        actor.end_door();
         actor.close_sockets();
         for pipe in actor.piped {
             close_log(&actor.context, pipe);
@@ -783,6 +816,9 @@ impl Actor {
             match effect {
                 Effect::Spawn => self.launch(slot),
                 Effect::Signal { signal, tree } => {
+                    if self.hold_signal(slot, signal, tree) {
+                        continue;
+                    }
                     let scope = if tree { Scope::Tree } else { Scope::Leader };
                     self.context.link.order(|id| Request::Signal {
                         id,
@@ -919,8 +955,12 @@ impl Actor {
     }
 
     /// The directory may not know us yet: an actor begins to work before it is told of.
-    fn mailbox_of_self(&self) -> Option<mpsc::Sender<Mail>> {
+    pub(super) fn mailbox_of_self(&self) -> Option<mpsc::Sender<Mail>> {
         self.own.upgrade()
+    }
+
+    pub(super) fn is_piped(&self, pipe: &str) -> bool {
+        self.piped.contains(pipe)
     }
 
     /// Makes sure that an instance's pipes exist and that the pump has them.
@@ -992,9 +1032,16 @@ impl Actor {
             sockets: Vec::new(),
             port: slot.port,
         };
+        let mut check = check.clone();
+        match &mut check.check {
+            Check::Http { port, .. } | Check::Tcp { port, .. } if *port == 0 => {
+                *port = slot.port.unwrap_or(0);
+            }
+            _ => {}
+        }
         // It was started from the same: there is no error to expect here.
         let launch = launch::spawn_spec(&slot.spec, slot.copy, &own, &[]).unwrap_or_default();
-        slot.probe = Some(probe::start(check.clone(), launch, mailbox, slot.copy, pid));
+        slot.probe = Some(probe::start(check, launch, mailbox, slot.copy, pid));
     }
 
     /// Of the copies of an instance the one that serves: ready, else coming, the newest of them.
@@ -1046,6 +1093,7 @@ impl Actor {
                 others,
             });
         }
+        self.tell_door();
         self.status.send_replace(status);
         if changed {
             self.context

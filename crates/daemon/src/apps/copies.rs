@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use upkeep_model::{app::AppSpec, state::Actual};
+use upkeep_model::{app::AppSpec, size::Span, state::Actual};
 use upkeep_supervise::{
     event::Timer,
     instance::{Instance, Policy, Recovered},
@@ -31,6 +31,12 @@ pub(super) struct Slot {
     pub(super) waits_for_sockets: bool,
     /// The port that it binds by itself.
     pub(super) port: Option<u16>,
+    /// Whether the front door was told that it takes work.
+    pub(super) door_takes: bool,
+    /// The signal that ends it, held back until it has finished what it has in hand: number, and whether to the tree.
+    pub(super) held_signal: Option<(i32, bool)>,
+    /// The end of that patience.
+    pub(super) drain: Option<Task>,
     /// Since when it has been ready, CLOCK_MONOTONIC ms.
     pub(super) ready_since_ms: Option<u64>,
     /// Its restarts when the replacement began that it is part of.
@@ -79,9 +85,14 @@ pub(crate) struct Known {
 
 /// What the machine needs of a specification.
 pub(super) fn policy(spec: &AppSpec) -> Policy {
+    let mut stop = spec.stop;
+    if let Some(door) = &spec.door {
+        // What it has in hand at the door is finished before the signal.
+        stop.grace = Span::from_millis(stop.grace.as_millis().saturating_add(door.drain.as_millis()));
+    }
     Policy {
         restart: spec.restart.clone(),
-        stop: spec.stop,
+        stop,
         has_dependencies: !spec.depends_on.is_empty(),
         has_readiness: spec.readiness.is_some(),
     }

@@ -10,6 +10,7 @@ use upkeep_keeper::protocol::SpawnSpec;
 use upkeep_model::{app::AppSpec, id::AppName};
 use upkeep_supervise::rollout::TRIAL;
 
+use super::door::DOOR;
 use crate::logs::pump::Target;
 
 /// One copy of an app: while an instance is being replaced, its index has two.
@@ -24,13 +25,14 @@ pub(crate) struct CopyId {
 impl CopyId {
     /// Index of the instance whose logs it writes to.
     pub(crate) fn log_index(self) -> u32 {
-        if self.index == TRIAL { 0 } else { self.index }
+        if self.index >= DOOR { 0 } else { self.index }
     }
 }
 
 impl std::fmt::Display for CopyId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.index, self.generation) {
+            (DOOR, _) => f.write_str("door"),
             (TRIAL, generation) => write!(f, "trial.{generation}"),
             (index, 0) => write!(f, "{index}"),
             (index, generation) => write!(f, "{index}.{generation}"),
@@ -46,15 +48,21 @@ pub(crate) fn key(app: &AppName, copy: CopyId) -> String {
 /// The app and the copy of a key.
 pub(crate) fn parse_key(key: &str) -> Option<(AppName, CopyId)> {
     let (app, copy) = key.rsplit_once('/')?;
-    let (index, generation) = match copy.split_once('.') {
+    Some((AppName::parse(app).ok()?, parse_copy(copy)?))
+}
+
+/// A copy as it is written.
+pub(crate) fn parse_copy(text: &str) -> Option<CopyId> {
+    let (index, generation) = match text.split_once('.') {
         Some((index, generation)) => (index, generation.parse().ok()?),
-        None => (copy, 0),
+        None => (text, 0),
     };
     let index = match index {
         "trial" => TRIAL,
+        "door" => DOOR,
         index => index.parse().ok()?,
     };
-    Some((AppName::parse(app).ok()?, CopyId { index, generation }))
+    Some(CopyId { index, generation })
 }
 
 /// The log of one stream of one instance.
@@ -318,7 +326,7 @@ mod tests {
     #[test]
     fn keys_are_read_as_they_are_written() {
         let app = AppName::parse("shop.eu").expect("a name");
-        for (index, generation) in [(0, 0), (7, 0), (0, 12), (TRIAL, 3)] {
+        for (index, generation) in [(0, 0), (7, 0), (0, 12), (TRIAL, 3), (DOOR, 0)] {
             let copy = CopyId { index, generation };
             assert_eq!(parse_key(&key(&app, copy)), Some((app.clone(), copy)));
         }

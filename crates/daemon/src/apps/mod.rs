@@ -24,6 +24,7 @@ pub(crate) mod copies;
 pub(crate) mod dependencies;
 pub(crate) mod director;
 pub(crate) mod directory;
+pub(crate) mod door;
 pub(crate) mod exits;
 pub(crate) mod launch;
 pub(crate) mod plan;

@@ -166,7 +166,8 @@ impl Context<'_> {
         let probe =
             |key, written| probe::resolve(key, written, &ports).map_err(|fault| at(fault.of_app(&name)));
         let (readiness, liveness, startup) = (
-            probe("readiness", app.readiness)?,
+            // Behind a front door a copy gets no work before it accepts connections.
+            probe("readiness", app.readiness)?.or_else(|| door.is_some().then(probe::accepts)),
             probe("liveness", app.liveness)?,
             probe("startup", app.startup)?,
         );

@@ -118,6 +118,22 @@ pub(super) fn resolve(
     }))
 }
 
+/// Ready when its own port accepts a connection.
+pub(super) fn accepts() -> Probe {
+    Probe {
+        check: Check::Tcp {
+            host: LOCALHOST.to_owned(),
+            port: 0,
+        },
+        period: Span::from_secs(10),
+        timeout: Span::from_secs(1),
+        initial_delay: Span::default(),
+        failure_threshold: 3,
+        success_threshold: 1,
+        jitter: Span::from_secs(1),
+    }
+}
+
 /// A command from a list of words or a line.
 pub(super) fn words(key: &str, written: OneOrMany) -> Result<Vec<String>, String> {
     let words = match written {
