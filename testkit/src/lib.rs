@@ -6,6 +6,7 @@
 //! - [`Numbered`], [`stamps`], [`tally`]: what `upkeep-child` (see `src/bin/child.rs`) wrote, and whether it all
 //!   arrived.
 //! - [`process`]: what `/proc` says of processes.
+//! - [`load`]: requests to a server, and what became of every one.
 //!
 //! Start reading at [`Home::new`]; a test is usually:
 //!
@@ -19,10 +20,12 @@
 
 mod home;
 mod lines;
+pub mod load;
 pub mod process;
 mod wait;
 
 pub use home::{Following, Home, Output, binary};
 pub use lines::{Numbered, Stamp, stamps, tally};
+pub use load::{Kind, Load, Tally};
 pub use process::{Signal, alive, kill};
 pub use wait::{pass, try_wait_until, wait_until};
