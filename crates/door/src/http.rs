@@ -99,12 +99,9 @@ async fn pass(
                 "no instance is ready to answer; try again soon\n",
             );
         };
-        let (mut sender, reused) = match connection(&work).await {
-            Ok(found) => found,
-            Err(_) => {
-                work.refused();
-                continue;
-            }
+        let Ok((mut sender, reused)) = connection(&work).await else {
+            work.refused();
+            continue;
         };
         let next = if empty {
             Through::Text(None)

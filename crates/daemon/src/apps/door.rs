@@ -45,7 +45,7 @@ const SIGTERM: i32 = 15;
 pub(super) struct Door {
     state: State,
     list: RefCell<Option<watch::Sender<Vec<Upstream>>>>,
-    _conversation: Option<Task>,
+    conversation: Option<Task>,
     again: Option<Task>,
 }
 
@@ -241,7 +241,7 @@ impl Actor {
         };
         let (list, changes) = watch::channel(self.upstreams());
         self.door.list.replace(Some(list));
-        self.door._conversation = Some(Task::spawn("door", async move {
+        self.door.conversation = Some(Task::spawn("door", async move {
             // A socket that cannot be used is found out by the door's silence: every drain takes its whole time.
             let _ = talk(ours, changes, &mailbox).await;
         }));
@@ -327,7 +327,7 @@ impl Actor {
         let told = self.door.state == State::Leaving;
         self.door.state = State::Down;
         self.door.list.replace(None);
-        self.door._conversation = None;
+        self.door.conversation = None;
         let held: Vec<CopyId> = self
             .slots
             .iter()

@@ -27,6 +27,7 @@ pub(crate) fn start(
         tokio::time::sleep(probe.initial_delay.into()).await;
         let (mut good, mut bad) = (0_u32, 0_u32);
         let mut told: Option<bool> = None;
+        let mut was_ready = false;
         loop {
             let outcome = match tokio::time::timeout(probe.timeout.into(), check(&probe.check, &launch)).await
             {
@@ -38,6 +39,7 @@ pub(crate) fn start(
                 Err(_) => (good, bad) = (0, bad.saturating_add(1)),
             }
             let ready = outcome.is_ok();
+            was_ready |= ready;
             let threshold = if ready {
                 probe.success_threshold
             } else {
@@ -56,7 +58,7 @@ pub(crate) fn start(
             }
             // Until it is ready for the first time somebody may be waiting for it.
             let period = Duration::from(probe.period).max(Duration::from_millis(10));
-            tokio::time::sleep(if told.is_none() { period.min(EAGER) } else { period }).await;
+            tokio::time::sleep(if was_ready { period } else { period.min(EAGER) }).await;
         }
     })
 }

@@ -1,0 +1,202 @@
+//! Programs under load: how each is written in an app file.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+use upkeep_testkit::{Home, binary, load::Kind};
+
+/// A program that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// A Rust program that takes its socket with the crate `listenfd`.
+    Rust,
+    /// gunicorn, which takes `LISTEN_FDS` without being told.
+    Gunicorn,
+    /// uvicorn, told its socket by `--fd {fd:0}`.
+    Uvicorn,
+    /// uvicorn on ports of its own behind the front door.
+    UvicornBehindDoor,
+    /// `python3 -m http.server`, which knows nothing of anything, behind the front door.
+    HttpServerBehindDoor,
+}
+
+/// What is different about a version of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Version {
+    /// What it answers.
+    pub(crate) number: u32,
+    /// How many copies.
+    pub(crate) instances: u32,
+    /// It ends like a crash so long after its start.
+    pub(crate) crash_after_ms: Option<u64>,
+    /// It never becomes ready.
+    pub(crate) never_ready: bool,
+    /// This instance ends before it serves, again and again.
+    pub(crate) ends_at_once: Option<u32>,
+}
+
+impl Program {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Rust,
+        Self::Gunicorn,
+        Self::Uvicorn,
+        Self::UvicornBehindDoor,
+        Self::HttpServerBehindDoor,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Gunicorn => "gunicorn",
+            Self::Uvicorn => "uvicorn",
+            Self::UvicornBehindDoor => "uvicorn_behind_door",
+            Self::HttpServerBehindDoor => "http_server_behind_door",
+        }
+    }
+
+    /// How clients may use their connections so that not one request fails. uvicorn by itself cuts kept connections
+    /// when it is told to end, whatever is on its way on them: that is not ours to mend but by the front door.
+    pub(crate) fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Uvicorn => &[Kind::PerRequest],
+            _ => &[Kind::PerRequest, Kind::KeepAlive],
+        }
+    }
+
+    /// Makes what it needs besides, once.
+    pub(crate) fn prepare(self, home: &Home) -> Result<(), String> {
+        match self {
+            Self::Rust => Ok(()),
+            Self::Gunicorn | Self::Uvicorn | Self::UvicornBehindDoor => {
+                home.write("apps.py", include_str!("apps.py"));
+                python_packages().map(drop)
+            }
+            Self::HttpServerBehindDoor => {
+                for version in 1..=2 {
+                    let dir = home.work().join(format!("v{version}"));
+                    fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
+                    fs::write(dir.join("index.html"), format!("v{version}"))
+                        .map_err(|error| error.to_string())?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The app file of a version.
+    pub(crate) fn file(self, port: u16, version: Version) -> Value {
+        let number = version.number;
+        let fails = version
+            .ends_at_once
+            .map(|instance| format!("[ \"$UPKEEP_INSTANCE\" = {instance} ] && exit 3; exec \"$@\""));
+        let mut command: Vec<String> = match &fails {
+            // The Rust program does it by itself.
+            Some(line) if self != Self::Rust => ["sh", "-c", line, "-"].map(str::to_owned).to_vec(),
+            _ => Vec::new(),
+        };
+        let words: &[&str] = match self {
+            Self::Rust => &[],
+            Self::Gunicorn => &["python3", "-m", "gunicorn", "-w", "1", "apps:wsgi"],
+            Self::Uvicorn => &[
+                "python3",
+                "-m",
+                "uvicorn",
+                "--fd",
+                "{fd:0}",
+                "--log-level",
+                "warning",
+                "apps:asgi",
+            ],
+            Self::UvicornBehindDoor => &[
+                "python3",
+                "-m",
+                "uvicorn",
+                "--port",
+                "{port}",
+                "--log-level",
+                "warning",
+                "apps:asgi",
+            ],
+            Self::HttpServerBehindDoor => &["python3", "-m", "http.server", "{port}", "--bind", "127.0.0.1"],
+        };
+        if let (Self::HttpServerBehindDoor, Some(after)) = (self, version.crash_after_ms) {
+            let seconds = format!("{}.{:03}", after / 1000, after % 1000);
+            command.extend(["timeout", "-s", "KILL", &seconds].map(str::to_owned));
+        }
+        command.extend(words.iter().map(|word| (*word).to_owned()));
+        if self == Self::Rust {
+            command.push(binary("upkeep-served").display().to_string());
+        }
+        if self == Self::HttpServerBehindDoor {
+            command.extend(["-d".to_owned(), format!("v{number}")]);
+        }
+        let mut env = json!({"V": format!("v{number}")});
+        if let Ok(packages) = python_packages()
+            && self != Self::Rust
+        {
+            env["PYTHONPATH"] = json!(packages);
+        }
+        if let Some(after) = version.crash_after_ms {
+            env["CRASH_AFTER_MS"] = json!(after.to_string());
+        }
+        if let Some(instance) = version.ends_at_once {
+            env["EXIT_AT_ONCE"] = json!(instance.to_string());
+        }
+        let mut app = json!({
+            "name": "web",
+            "command": command,
+            "instances": version.instances,
+            "env": env,
+            "restart": {"min_uptime": "400ms", "backoff": "100ms", "give_up_after": "never"},
+            "rollout": {"settle": "200ms", "watch": "1s", "timeout": "8s"},
+        });
+        let address = format!("127.0.0.1:{port}");
+        match self {
+            Self::Rust | Self::Gunicorn | Self::Uvicorn => app["listen"] = json!([address]),
+            Self::UvicornBehindDoor | Self::HttpServerBehindDoor => {
+                app["door"] = json!({"listen": [address], "drain": "5s"});
+            }
+        }
+        if version.never_ready {
+            app["readiness"] = json!({"exec": ["false"], "period": "200ms"});
+            app["rollout"]["timeout"] = json!("2s");
+        }
+        app["readiness"]
+            .is_null()
+            .then(|| app.as_object_mut().map(|app| app.remove("readiness")));
+        json!({ "apps": [app] })
+    }
+}
+
+/// gunicorn and uvicorn from the package registry, into `.peers/python` of the repository.
+fn python_packages() -> Result<PathBuf, String> {
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.peers");
+    let dir = peers.join("python");
+    fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let dir = dir.canonicalize().map_err(|error| error.to_string())?;
+    let lock = File::create(peers.join("python.lock")).map_err(|error| error.to_string())?;
+    lock.lock().map_err(|error| error.to_string())?;
+    if !dir.join("uvicorn").is_dir() || !dir.join("gunicorn").is_dir() {
+        let output = Command::new("python3")
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--target",
+            ])
+            .arg(&dir)
+            .args(["gunicorn", "uvicorn"])
+            .output()
+            .map_err(|error| format!("python3: {error}"))?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+    }
+    Ok(dir)
+}
