@@ -1,7 +1,7 @@
-//! Groups of processes that no member can leave unseen: cgroup v2, for tracking only.
+//! Groups of processes that no member can leave unseen: cgroup v2, for tracking. [`limit`] is about what they may use.
 //!
 //! A tracker makes one group below the group it lives in itself and, below that, one group for each tree it starts.
-//! No controllers are switched on, so the rule that groups with controllers must not hold processes and groups at
+//! No controllers are switched on here, so the rule that groups with controllers must not hold processes and groups at
 //! once does not bite.
 
 use std::{
@@ -16,6 +16,8 @@ use crate::{
     pid::Pid,
     signal,
 };
+
+pub mod limit;
 
 /// The magic number of cgroup2's file system.
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
@@ -47,13 +49,7 @@ impl fmt::Display for Level {
 /// The directory of the group this process lives in, and what kind of machine it is.
 pub fn own_group() -> std::result::Result<(Level, PathBuf), Level> {
     let none = |why: String| Level::None { why };
-    let (level, root) = [
-        (Level::V2, "/sys/fs/cgroup"),
-        (Level::V2BesideV1, "/sys/fs/cgroup/unified"),
-    ]
-    .into_iter()
-    .find(|(_, root)| is_cgroup2(Path::new(root)))
-    .ok_or_else(|| none("cgroup v2 is not mounted".to_owned()))?;
+    let (level, root) = mounted()?;
     let text = fs::read_to_string("/proc/self/cgroup")
         .map_err(|error| none(format!("`/proc/self/cgroup` cannot be read: {error}")))?;
     let path = text
@@ -64,7 +60,21 @@ pub fn own_group() -> std::result::Result<(Level, PathBuf), Level> {
     if path.starts_with("/..") {
         return Err(none("our group is outside our cgroup namespace".to_owned()));
     }
-    Ok((level, Path::new(root).join(path.trim_start_matches('/'))))
+    Ok((level, root.join(path.trim_start_matches('/'))))
+}
+
+/// Where cgroup v2 is mounted.
+fn mounted() -> std::result::Result<(Level, PathBuf), Level> {
+    [
+        (Level::V2, "/sys/fs/cgroup"),
+        (Level::V2BesideV1, "/sys/fs/cgroup/unified"),
+    ]
+    .into_iter()
+    .map(|(level, root)| (level, PathBuf::from(root)))
+    .find(|(_, root)| is_cgroup2(root))
+    .ok_or_else(|| Level::None {
+        why: "cgroup v2 is not mounted".to_owned(),
+    })
 }
 
 fn is_cgroup2(root: &Path) -> bool {

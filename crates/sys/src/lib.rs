@@ -14,12 +14,14 @@
 //! **Kernel floor: 5.4.** It needs `pidfd_open` and `pidfd_send_signal` (5.3). Newer calls are used where they are
 //! there: `close_range` with CLOEXEC (5.11; before it, only descriptors that were opened without CLOEXEC by
 //! somebody else are inherited), `clone3` into a cgroup (5.7; before it, the child moves itself), `cgroup.kill`
-//! (5.14; before it, SIGKILL in rounds until the group is empty). `/proc` must be mounted.
+//! (5.14; before it, SIGKILL in rounds until the group is empty). `/proc` must be mounted. A [`cage`] needs more, and
+//! says what.
 //!
 //! Where to start reading: [`spawn`], then [`tree`].
 
 #![warn(missing_docs)]
 
+pub mod cage;
 pub mod cgroup;
 pub mod clock;
 pub mod daemonize;

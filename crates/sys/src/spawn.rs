@@ -1,8 +1,9 @@
 //! Starting a process with everything that belongs to it.
 //!
 //! The caller describes the child in a [`Launch`]; everything that needs memory is prepared before the fork. Between
-//! fork and exec the child makes kernel calls only, in this order: session, descriptors, dispositions, limits, file
-//! mask, `oom_score_adj`, groups, gid, uid, working directory, parent-death signal, no_new_privs, signal mask, exec.
+//! fork and exec the child makes kernel calls only, in this order: cgroups, session, descriptors, dispositions, limits,
+//! file mask, `oom_score_adj`, namespaces and mounts, bounding set, groups, gid, uid, working directory, capabilities,
+//! parent-death signal, no_new_privs, signal mask, landlock, seccomp, exec ([`crate::cage`] says why in this order).
 //! What fails there comes back over a pipe that the exec closes: silence means success, anything else names the step
 //! and the errno.
 //!
@@ -21,7 +22,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{call::CallError, descriptor, pid::Pid, pipe, poll, rlimit::Limit, signal, wait};
+use crate::{
+    cage::{self, Cage},
+    call::CallError,
+    descriptor,
+    pid::Pid,
+    pipe, poll,
+    rlimit::Limit,
+    signal, wait,
+};
 
 mod child;
 
@@ -82,6 +91,10 @@ pub struct Launch<'fd> {
     pub parent_death_signal: Option<i32>,
     /// Its `oom_score_adj`; none: ours. A refusal by the kernel is no error.
     pub oom_score_adj: Option<i16>,
+    /// `cgroup.procs` of further groups it joins.
+    pub join: Vec<BorrowedFd<'fd>>,
+    /// What it is locked into.
+    pub cage: Option<&'fd Cage>,
 }
 
 /// What the child was doing when it failed.
@@ -108,10 +121,24 @@ pub enum Step {
     Flags,
     /// `execve`.
     Exec,
+    /// `unshare`.
+    Namespaces,
+    /// Writing `/proc/self/uid_map` and its like.
+    UserMap,
+    /// `mount` and its like.
+    Mounts,
+    /// The loopback interface of its own network.
+    Network,
+    /// `capset` and its like.
+    Capabilities,
+    /// `landlock_restrict_self` and its like.
+    Landlock,
+    /// `prctl` for a filter of system calls.
+    Filter,
 }
 
 impl Step {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 17] = [
         Self::Session,
         Self::Descriptors,
         Self::Limits,
@@ -122,6 +149,13 @@ impl Step {
         Self::WorkingDirectory,
         Self::Flags,
         Self::Exec,
+        Self::Namespaces,
+        Self::UserMap,
+        Self::Mounts,
+        Self::Network,
+        Self::Capabilities,
+        Self::Landlock,
+        Self::Filter,
     ];
 }
 
@@ -138,8 +172,42 @@ impl fmt::Display for Step {
             Self::WorkingDirectory => "change to the working directory",
             Self::Flags => "set the process flags of",
             Self::Exec => "execute",
+            Self::Namespaces => "make the namespaces of",
+            Self::UserMap => "map the user of",
+            Self::Mounts => "change the mounts of",
+            Self::Network => "raise the loopback interface of",
+            Self::Capabilities => "drop the capabilities of",
+            Self::Landlock => "apply landlock to",
+            Self::Filter => "filter the system calls of",
         })
     }
+}
+
+/// What the child reports: the step, the errno, and of what there are several, which one (else -1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) step: Step,
+    pub(crate) errno: i32,
+    pub(crate) detail: i32,
+}
+
+/// A failed call in the child.
+pub(crate) fn check(step: Step, result: i64) -> Result<(), Failure> {
+    if result < 0 {
+        Err(Failure {
+            step,
+            errno: last_errno(),
+            detail: -1,
+        })
+    } else {
+        Ok(())
+    }
+}
+
+pub(crate) fn last_errno() -> i32 {
+    // JUSTIFICATION: std's way builds an `io::Error`; this one surely asks for no memory.
+    // SAFETY: libc's errno is always there.
+    unsafe { *libc::__errno_location() }
 }
 
 /// A child that did not come to be.
@@ -215,10 +283,16 @@ pub fn spawn(launch: &Launch<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Pid,
     let report = pipe::make()?;
     let pid = prepared.start(launch, cgroup, &report.write, &target)?;
     drop(report.write);
-    await_exec(pid, &report.read, launch, target)
+    await_exec(pid, &report.read, launch, &prepared, target)
 }
 
-fn await_exec(pid: Pid, report: &OwnedFd, launch: &Launch<'_>, target: String) -> Result<Pid, SpawnError> {
+fn await_exec(
+    pid: Pid,
+    report: &OwnedFd,
+    launch: &Launch<'_>,
+    prepared: &Prepared,
+    target: String,
+) -> Result<Pid, SpawnError> {
     if !poll::readable_within(report, EXEC_DEADLINE_MS)? {
         // It may sit in an uninterruptible call: the signal is pending then, and whoever reaps sees the end.
         let _ = signal::send(pid, signal::number::KILL);
@@ -231,13 +305,22 @@ fn await_exec(pid: Pid, report: &OwnedFd, launch: &Launch<'_>, target: String) -
         return Ok(pid);
     }
     wait::wait_for(pid)?;
-    let (step, errno) = child::decode(record);
+    let [step, errno, detail] = child::decode(record);
     let step = usize::try_from(step)
         .ok()
         .and_then(|index| Step::ALL.get(index))
         .unwrap_or(&Step::Exec);
     let target = match step {
         Step::WorkingDirectory => launch.cwd.display().to_string(),
+        Step::Mounts => {
+            let place = usize::try_from(detail)
+                .ok()
+                .and_then(|index| prepared.cage.as_ref()?.target(index));
+            match place {
+                Some(place) => format!("{target}` at `{place}"),
+                None => target,
+            }
+        }
         _ => target,
     };
     Err(SpawnError::Child {
@@ -259,6 +342,7 @@ struct Prepared {
     groups: Option<Vec<u32>>,
     descriptors: Vec<(RawFd, RawFd)>,
     oom_score_adj: Option<String>,
+    cage: Option<cage::Prepared>,
     /// Keeps what fills the standard streams open.
     _null: OwnedFd,
 }
@@ -321,6 +405,13 @@ impl Prepared {
             .clone()
             .or_else(|| (launch.uid.is_some() && privileged).then(Vec::new));
         let oom_score_adj = launch.oom_score_adj.map(|adj| adj.to_string());
+        let uid = launch.uid.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+        let gid = launch.gid.unwrap_or_else(|| rustix::process::getegid().as_raw());
+        let cage = launch
+            .cage
+            .map(|cage| cage::Prepared::new(cage, uid, gid))
+            .transpose()
+            .map_err(invalid)?;
         Ok(Self {
             candidates,
             argv,
@@ -330,6 +421,7 @@ impl Prepared {
             groups,
             descriptors,
             oom_score_adj,
+            cage,
             _null: null,
         })
     }

@@ -8,17 +8,20 @@ use std::{
     ptr,
 };
 
-use super::{Launch, MAX_DESCRIPTORS, Prepared, Step};
-use crate::pid::Pid;
+use super::{Failure, Launch, MAX_DESCRIPTORS, Prepared, Step, check, last_errno};
+use crate::{cage, pid::Pid};
 
-/// Bytes of a report: step and errno.
-pub(super) const RECORD: usize = 8;
+/// Bytes of a report: step, errno, detail.
+pub(super) const RECORD: usize = 12;
 
-/// Step (its number) and errno of a report.
-pub(super) fn decode(record: [u8; RECORD]) -> (i32, i32) {
-    let number = |part: &[u8]| part.try_into().map_or(-1, i32::from_ne_bytes);
-    let (step, errno) = record.split_at(RECORD / 2);
-    (number(step), number(errno))
+/// Step (its number), errno and detail of a report.
+pub(super) fn decode(record: [u8; RECORD]) -> [i32; 3] {
+    let mut numbers = [-1; 3];
+    let (parts, _) = record.as_chunks::<4>();
+    for (number, part) in numbers.iter_mut().zip(parts) {
+        *number = i32::from_ne_bytes(*part);
+    }
+    numbers
 }
 
 /// Pointers for the child, all into memory that the parent keeps alive.
@@ -127,13 +130,14 @@ impl<'a> Plan<'a> {
     /// The child's whole life with us.
     fn run(&self, join: Option<RawFd>) -> ! {
         let mut report = self.report;
-        let (step, errno) = match self.become_program(join, &mut report) {
+        let failure = match self.become_program(join, &mut report) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
         let mut record = [0_u8; RECORD];
-        record[..4].copy_from_slice(&(step as i32).to_ne_bytes());
-        record[4..].copy_from_slice(&errno.to_ne_bytes());
+        record[..4].copy_from_slice(&(failure.step as i32).to_ne_bytes());
+        record[4..8].copy_from_slice(&failure.errno.to_ne_bytes());
+        record[8..].copy_from_slice(&failure.detail.to_ne_bytes());
         // JUSTIFICATION: nothing but raw calls is allowed here.
         // SAFETY: `record` is RECORD bytes long; `_exit` runs nothing of ours.
         unsafe {
@@ -146,13 +150,19 @@ impl<'a> Plan<'a> {
         &self,
         join: Option<RawFd>,
         report: &mut RawFd,
-    ) -> Result<std::convert::Infallible, (Step, i32)> {
+    ) -> Result<std::convert::Infallible, Failure> {
         let launch = self.launch;
         if let Some(procs) = join {
             // JUSTIFICATION: raw calls only.
             // SAFETY: one byte from a constant.
             let written = unsafe { libc::write(procs, c"0".as_ptr().cast(), 1) };
             check(Step::Cgroup, written as i64)?;
+        }
+        for procs in &launch.join {
+            // JUSTIFICATION: raw calls only.
+            // SAFETY: one byte from a constant.
+            let written = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
+            check(Step::Limits, written as i64)?;
         }
         if launch.new_session {
             // JUSTIFICATION: raw calls only. SAFETY: no memory involved.
@@ -174,22 +184,45 @@ impl<'a> Plan<'a> {
             unsafe { libc::umask(mask & 0o777) };
         }
         self.adjust_oom_score();
-        self.drop_privileges()?;
+        match (launch.cage, &self.prepared.cage) {
+            (Some(cage), Some(prepared)) if cage.user => {
+                // Who is not mapped into the new user namespace cannot be become in there.
+                self.drop_privileges()?;
+                cage::child::enter(cage, prepared)?;
+                cage::child::bound(cage)?;
+            }
+            (Some(cage), Some(prepared)) => {
+                cage::child::enter(cage, prepared)?;
+                cage::child::bound(cage)?;
+                self.drop_privileges()?;
+            }
+            _ => self.drop_privileges()?,
+        }
         if let Some(cwd) = &self.prepared.cwd {
             // JUSTIFICATION: raw calls only.
             // SAFETY: a live C string.
             let changed = unsafe { libc::chdir(cwd.as_ptr()) };
             check(Step::WorkingDirectory, i64::from(changed))?;
         }
+        if let Some(cage) = launch.cage {
+            cage::child::drop_capabilities(cage)?;
+        }
         self.set_flags()?;
         self.write_pids();
         unblock_signals();
-        Err((Step::Exec, self.exec()))
+        if let Some(prepared) = &self.prepared.cage {
+            cage::child::lock(prepared)?;
+        }
+        Err(Failure {
+            step: Step::Exec,
+            errno: self.exec(),
+            detail: -1,
+        })
     }
 
     /// Moves every descriptor above the numbers in use, marks everything CLOEXEC, then puts each in its place. So
     /// no source can be overwritten before it has been used, whatever the numbers are.
-    fn place_descriptors(&self, report: &mut RawFd) -> Result<(), (Step, i32)> {
+    fn place_descriptors(&self, report: &mut RawFd) -> Result<(), Failure> {
         let highest = self
             .prepared
             .descriptors
@@ -242,7 +275,7 @@ impl<'a> Plan<'a> {
 
     /// Groups before group before user: each needs the rights the next gives up. By raw call: libc's wrappers tell
     /// all threads of a process, and here there is but one, whatever libc's list says.
-    fn drop_privileges(&self) -> Result<(), (Step, i32)> {
+    fn drop_privileges(&self) -> Result<(), Failure> {
         // JUSTIFICATION: raw calls only. SAFETY: `groups` is live and as long as said.
         unsafe {
             if let Some(groups) = &self.prepared.groups {
@@ -259,7 +292,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    fn set_flags(&self) -> Result<(), (Step, i32)> {
+    fn set_flags(&self) -> Result<(), Failure> {
         // JUSTIFICATION: raw calls only. SAFETY: no memory involved.
         unsafe {
             if let Some(signal) = self.launch.parent_death_signal {
@@ -333,21 +366,6 @@ impl<'a> Plan<'a> {
             last_errno()
         }
     }
-}
-
-/// A failed call's step and errno.
-fn check(step: Step, result: i64) -> Result<(), (Step, i32)> {
-    if result < 0 {
-        Err((step, last_errno()))
-    } else {
-        Ok(())
-    }
-}
-
-fn last_errno() -> i32 {
-    // JUSTIFICATION: std's way builds an `io::Error`; this one surely asks for no memory.
-    // SAFETY: libc's errno is always there.
-    unsafe { *libc::__errno_location() }
 }
 
 /// What this process ignores (SIGPIPE, at least), the program shall not.
