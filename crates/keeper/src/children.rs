@@ -8,7 +8,12 @@ use std::{
 };
 
 use upkeep_sys::{
-    CallError, Pid, cgroup, clock,
+    CallError, Pid,
+    cgroup::{
+        self,
+        limit::{Controllers, Limits, Made, Resource},
+    },
+    clock,
     descriptor::Reserve,
     pidfd, process,
     rlimit::{self, Limit},
@@ -41,6 +46,10 @@ pub(crate) struct Groups {
     pub(crate) tracking: String,
     /// Makes names unique.
     pub(crate) counter: u64,
+    /// Where groups with limits are made.
+    pub(crate) controllers: Controllers,
+    /// Whether a group with limits may still be there that nobody needs.
+    pub(crate) untidy: bool,
 }
 
 impl Groups {
@@ -56,20 +65,28 @@ impl Groups {
                 }),
             }
         });
-        match made {
-            Ok((level, base)) => Self {
-                base: Some(base),
-                enabled: true,
-                tracking: level.to_string(),
-                counter,
-            },
-            Err(none) => Self {
-                base: None,
-                enabled: false,
-                tracking: none.to_string(),
-                counter,
-            },
+        let (base, tracking) = match made {
+            Ok((level, base)) => (Some(base), level.to_string()),
+            Err(none) => (None, none.to_string()),
+        };
+        Self {
+            enabled: base.is_some(),
+            tracking,
+            counter,
+            controllers: Self::controllers(run_id, base.as_deref()),
+            base,
+            untidy: false,
         }
+    }
+
+    /// The controllers below the same groups.
+    pub(crate) fn controllers(run_id: &str, base: Option<&Path>) -> Controllers {
+        Controllers::detect(&format!("upkeep-{run_id}"), base)
+    }
+
+    fn name(&mut self, key: &str) -> String {
+        self.counter += 1;
+        format!("{}.{:x}", cgroup::escape(key), self.counter)
     }
 
     /// The directory of a group by the name kept in the table.
@@ -79,11 +96,10 @@ impl Groups {
 
     /// A new group, or none where there are no groups. Only a want of descriptors is an error: that may pass.
     fn create(&mut self, key: &str) -> Result<Option<(String, OwnedFd)>, CallError> {
+        let name = self.name(key);
         let Some(base) = self.base.as_ref().filter(|_| self.enabled) else {
             return Ok(None);
         };
-        self.counter += 1;
-        let name = format!("{}.{:x}", cgroup::escape(key), self.counter);
         let path = base.join(&name);
         if cgroup::create(&path).is_err() {
             return Ok(None);
@@ -156,6 +172,8 @@ impl Children {
         launch.groups = spec.groups;
         launch.umask = spec.umask;
         launch.no_new_privs = spec.no_new_privs;
+        launch.oom_score_adj = spec.oom_score_adj;
+        launch.cage = spec.cage.as_deref();
         launch.limits = spec
             .rlimits
             .iter()
@@ -169,14 +187,23 @@ impl Children {
             launch.limits.extend(self.open_files);
         }
         let groups = &mut self.groups;
+        let limited = !spec.limits.is_empty() || spec.cage.is_some();
         let started = reserve.retry(
             || {
-                let group = if spec.cgroup { groups.create(key)? } else { None };
-                launch_in(&launch, group, groups)
+                let group = if spec.cgroup || limited {
+                    groups.create(key)?
+                } else {
+                    None
+                };
+                if limited {
+                    launch_limited(&launch, group, groups, key, &spec.limits)
+                } else {
+                    launch_in(&launch, group, groups).map(|(pid, group)| (pid, group, None))
+                }
             },
             SpawnError::errno,
         );
-        let (pid, group) = started.map_err(StartError::Spawn)?;
+        let (pid, group, limited) = started.map_err(StartError::Spawn)?;
         let start_ticks = reserve
             .retry(|| process::stat(pid), |error| error.errno)
             .map_or(0, |stat| stat.start_ticks);
@@ -187,6 +214,7 @@ impl Children {
             started_unix_ms: clock::unix_ms(),
             started_mono_ms: clock::monotonic_ms(),
             group,
+            limited,
             stray: None,
         };
         self.journal.started(&child);
@@ -244,13 +272,47 @@ impl Children {
             group: child.group.clone(),
         };
         // Unknown counts as there: the next sweep asks again.
+        let oom_kills = child
+            .limited
+            .as_ref()
+            .map_or(0, |name| self.groups.controllers.oom_kills(name));
         let leftovers = reserve
             .retry(|| still_there(&remains, &self.groups), |error| error.errno)
             .unwrap_or(true);
         if leftovers {
             self.table.remains.push(remains);
         }
-        self.table.file_exit(&child, how, usage, leftovers);
+        let oom_kills = u32::try_from(oom_kills).unwrap_or(u32::MAX);
+        self.table.file_exit(&child, how, usage, leftovers, oom_kills);
+        if child.limited.is_some() {
+            self.groups.untidy = true;
+            self.tidy();
+        }
+    }
+
+    /// Removes groups with limits that nobody lives in any more. The kernel may need a moment after the last member
+    /// has been reaped; then the next round tries again.
+    pub(crate) fn tidy(&mut self) {
+        if !self.groups.untidy {
+            return;
+        }
+        let used: BTreeSet<&str> = self
+            .table
+            .children
+            .values()
+            .filter_map(|child| child.limited.as_deref())
+            .collect();
+        let gone = self.groups.controllers.remove_others(&|name| used.contains(name));
+        // What a tree left behind lives on in its group, and is looked at with the sweeps.
+        self.groups.untidy = !gone;
+    }
+
+    /// Changes what the tree of a living child may use: how many resources have no controller. `None`: no such child,
+    /// or it was started without limits.
+    pub(crate) fn set_limits(&self, key: &str, limits: &Limits) -> Option<Result<usize, CallError>> {
+        let name = self.table.children.get(key)?.limited.as_ref()?;
+        let changed = self.groups.controllers.change(name, limits);
+        Some(changed.map(|missing| missing.len()))
     }
 
     /// Forgets trees that have ended and removes their cgroups.
@@ -259,6 +321,7 @@ impl Children {
         table
             .remains
             .retain(|remains| still_there(remains, groups).unwrap_or(true));
+        self.tidy();
     }
 
     /// Sends a signal; how many processes it reached, `None` if nothing of that key is alive.
@@ -381,6 +444,7 @@ impl Children {
     /// At the very end: removes the cgroups, if they are empty.
     pub(crate) fn close(&mut self) {
         self.sweep();
+        self.groups.controllers.close();
         if let Some(base) = self.groups.base.take() {
             // Strays may still be in there; the next keeper looks after them.
             let _ = cgroup::remove(&base);
@@ -411,6 +475,71 @@ fn launch_in(
                 groups.tracking = format!("none: {error}");
             }
             result
+        }
+    }
+}
+
+/// `RLIMIT_DATA` and `RLIMIT_NPROC` of Linux: this crate has no libc.
+const DATA: u32 = 2;
+const PROCESSES: u32 = 6;
+
+/// Spawns in groups with limits; what has no controller is limited for each process by itself, if it can be.
+fn launch_limited(
+    launch: &Launch<'_>,
+    group: Option<(String, OwnedFd)>,
+    groups: &mut Groups,
+    key: &str,
+    limits: &Limits,
+) -> Result<(Pid, Option<String>, Option<String>), SpawnError> {
+    let name = match &group {
+        Some((name, _)) => name.clone(),
+        None => groups.name(key),
+    };
+    let undo = |groups: &mut Groups| {
+        // Nothing came to be in them; what cannot be removed now is removed later.
+        groups.untidy |= !groups.controllers.remove(&name);
+    };
+    let made = match groups.controllers.make(&name, limits) {
+        Ok(made) => made,
+        Err(error) => {
+            undo(groups);
+            if let Some((tracking, _)) = &group {
+                // As above.
+                let _ = cgroup::remove(&groups.path(tracking));
+            }
+            return Err(error.into());
+        }
+    };
+    let Made { join, missing } = &made;
+    let mut more = launch.limits.clone();
+    for (resource, _) in missing {
+        let (number, value) = match resource {
+            Resource::Memory => (DATA, limits.memory),
+            Resource::Tasks => (PROCESSES, limits.tasks),
+            Resource::Cpu | Resource::Io => continue,
+        };
+        let said = more.iter().any(|limit| limit.resource == number);
+        more.extend(value.filter(|_| !said).map(|value| Limit {
+            resource: number,
+            soft: value,
+            hard: value,
+        }));
+    }
+    let launch = Launch {
+        argv: launch.argv.clone(),
+        env: launch.env.clone(),
+        cwd: launch.cwd.clone(),
+        groups: launch.groups.clone(),
+        descriptors: launch.descriptors.clone(),
+        limits: more,
+        join: join.iter().map(AsFd::as_fd).collect(),
+        ..*launch
+    };
+    match launch_in(&launch, group, groups) {
+        Ok((pid, group)) => Ok((pid, group, Some(name))),
+        Err(error) => {
+            undo(groups);
+            Err(error)
         }
     }
 }

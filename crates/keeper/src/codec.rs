@@ -2,6 +2,10 @@
 //!
 //! Decoding trusts nothing: lengths are checked against what is there before anything is allocated, and any bytes
 //! at all give a message or [`Malformed`], never a panic. The layout is described in [`crate::protocol`].
+//!
+//! What a later version added to a message has a kind of its own, which is used only where there is something to say
+//! that the older kind cannot: so a reader needs to know no version. To whom a newer kind may be sent, the sender knows
+//! (the keeper's link to its daemon; the daemon by [`SpawnSpec::is_plain`]).
 
 use std::{
     collections::VecDeque,
@@ -15,7 +19,8 @@ use std::{
 };
 
 use crate::protocol::{
-    ChildEntry, Ended, Event, ExitRecord, ListenAddress, Listing, Refusal, Request, Scope, SpawnSpec, Usage,
+    ChildEntry, Ended, Event, ExitRecord, Limits, ListenAddress, Listing, Refusal, Request, Scope, SpawnSpec,
+    Usage,
 };
 
 /// Bytes that are no message.
@@ -202,6 +207,10 @@ mod request {
     pub(super) const UPGRADE_DAEMON: u8 = 13;
     pub(super) const UPGRADE_KEEPER: u8 = 14;
     pub(super) const LEAVE: u8 = 15;
+    /// Since version 2: `SPAWN` with limits, cage and OOM score.
+    pub(super) const SPAWN_CAGED: u8 = 32;
+    /// Since version 2.
+    pub(super) const SET_LIMITS: u8 = 33;
 }
 
 /// The kinds of events, as bytes.
@@ -216,6 +225,8 @@ mod event {
     pub(super) const RETIRE: u8 = 136;
     pub(super) const TERMINATE: u8 = 137;
     pub(super) const UPGRADE_OUTCOME: u8 = 138;
+    /// Since version 2: `EXITED` with kills for want of memory.
+    pub(super) const EXITED_COUNTED: u8 = 160;
 }
 
 /// Kind and body of a request; the descriptor of `PutDescriptor` goes beside it.
@@ -234,10 +245,23 @@ pub fn encode_request(message: &Request) -> Vec<u8> {
         }
         Request::Ready => out.u8(request::READY),
         Request::Spawn { id, key, spec } => {
-            out.u8(request::SPAWN);
+            out.u8(if spec.is_plain() {
+                request::SPAWN
+            } else {
+                request::SPAWN_CAGED
+            });
             out.u64(*id);
             out.text(key);
             write_spec(&mut out, spec);
+            if !spec.is_plain() {
+                write_limits(&mut out, &spec.limits);
+                out.option(spec.cage.as_deref(), cage::write);
+                out.option(spec.oom_score_adj, |out, adj| out.i32(i32::from(adj)));
+            }
+        }
+        Request::SetLimits { id, key, limits } => {
+            named(&mut out, request::SET_LIMITS, *id, key);
+            write_limits(&mut out, limits);
         }
         Request::Signal {
             id,
@@ -322,6 +346,28 @@ pub fn decode_request(frame: &[u8], passed: &mut VecDeque<Passed>) -> Result<Rec
             id: from.u64()?,
             key: from.text()?,
             spec: Box::new(read_spec(&mut from)?),
+        },
+        request::SPAWN_CAGED => {
+            let (id, key) = (from.u64()?, from.text()?);
+            let spec = read_spec(&mut from)?;
+            Request::Spawn {
+                id,
+                key,
+                spec: Box::new(SpawnSpec {
+                    limits: read_limits(&mut from)?,
+                    cage: from.option(cage::read)?.map(Box::new),
+                    oom_score_adj: from.option(|from| {
+                        let adj = from.i32()?;
+                        i16::try_from(adj).or_else(|_| from.fail("a score that is none"))
+                    })?,
+                    ..spec
+                }),
+            }
+        }
+        request::SET_LIMITS => Request::SetLimits {
+            id: from.u64()?,
+            key: from.text()?,
+            limits: read_limits(&mut from)?,
         },
         request::SIGNAL => Request::Signal {
             id: from.u64()?,
@@ -417,6 +463,32 @@ fn read_spec(from: &mut Reader<'_>) -> Read<SpawnSpec> {
         descriptors: from.list(|from| Ok((from.u32()?, from.text()?)))?,
         cgroup: from.bool()?,
         no_new_privs: from.bool()?,
+        ..SpawnSpec::default()
+    })
+}
+
+fn write_limits(out: &mut Writer, limits: &Limits) {
+    let Limits {
+        memory,
+        memory_high,
+        cpu_milli,
+        tasks,
+        io_read,
+        io_write,
+    } = *limits;
+    for value in [memory, memory_high, cpu_milli, tasks, io_read, io_write] {
+        out.option(value, Writer::u64);
+    }
+}
+
+fn read_limits(from: &mut Reader<'_>) -> Read<Limits> {
+    Ok(Limits {
+        memory: from.option(Reader::u64)?,
+        memory_high: from.option(Reader::u64)?,
+        cpu_milli: from.option(Reader::u64)?,
+        tasks: from.option(Reader::u64)?,
+        io_read: from.option(Reader::u64)?,
+        io_write: from.option(Reader::u64)?,
     })
 }
 
@@ -501,8 +573,16 @@ pub fn encode_event(message: &Event) -> Vec<u8> {
         }
         Event::Descriptor { id, name, .. } => named(&mut out, event::DESCRIPTOR, *id, name),
         Event::Exited(record) => {
-            out.u8(event::EXITED);
+            let counted = record.oom_kills > 0;
+            out.u8(if counted {
+                event::EXITED_COUNTED
+            } else {
+                event::EXITED
+            });
             write_exit(&mut out, record);
+            if counted {
+                out.u32(record.oom_kills);
+            }
         }
         Event::Listing { id, listing } => {
             out.u8(event::LISTING);
@@ -568,6 +648,13 @@ pub fn decode_event(frame: &[u8], passed: &mut VecDeque<Passed>) -> Result<Event
             }
         }
         event::EXITED => Event::Exited(read_exit(&mut from)?),
+        event::EXITED_COUNTED => {
+            let record = read_exit(&mut from)?;
+            Event::Exited(ExitRecord {
+                oom_kills: from.u32()?,
+                ..record
+            })
+        }
         event::LISTING => Event::Listing {
             id: from.u64()?,
             listing: Box::new(read_listing(&mut from)?),
@@ -665,6 +752,7 @@ pub(crate) fn read_exit(from: &mut Reader<'_>) -> Read<ExitRecord> {
             major_faults: from.u64()?,
         },
         leftovers: from.bool()?,
+        oom_kills: 0,
     })
 }
 
@@ -700,6 +788,8 @@ fn read_listing(from: &mut Reader<'_>) -> Read<Listing> {
         notes: from.list(|from| Ok((from.text()?, from.bytes()?.to_vec())))?,
     })
 }
+
+mod cage;
 
 #[cfg(test)]
 mod tests;

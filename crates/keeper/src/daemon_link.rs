@@ -20,7 +20,7 @@ use crate::{
     codec,
     frames::{Inbox, Outbox},
     log::{Log, open_append, rotate},
-    protocol::{Event, Refusal},
+    protocol::{CAGES, Event, ExitRecord, OLDEST, Refusal},
     settings::{DaemonCommand, Times},
 };
 
@@ -71,6 +71,8 @@ pub(crate) struct Alive {
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Outbox,
     pub(crate) greeted: bool,
+    /// The version of the protocol that was agreed upon.
+    pub(crate) version: u16,
     pub(crate) ready: bool,
     pub(crate) leaving: bool,
     pub(crate) started_ms: u64,
@@ -83,6 +85,14 @@ pub(crate) struct Alive {
 impl Alive {
     /// Queues an event. Too long for a frame: a refusal goes instead.
     pub(crate) fn send(&mut self, event: Event) {
+        let event = match event {
+            // It would not understand the kind of message that has a number there.
+            Event::Exited(record) if self.version < CAGES => Event::Exited(ExitRecord {
+                oom_kills: 0,
+                ..record
+            }),
+            event => event,
+        };
         let body = codec::encode_event(&event);
         let (id, descriptor) = match event {
             Event::Descriptor { id, descriptor, .. } => (id, Some(descriptor)),
@@ -213,6 +223,7 @@ impl DaemonLink {
                     inbox: Inbox::default(),
                     outbox: Outbox::default(),
                     greeted: false,
+                    version: OLDEST,
                     ready: false,
                     leaving: false,
                     started_ms: now,

@@ -210,6 +210,7 @@ mod tests {
             started_unix_ms: 22,
             started_mono_ms: 33,
             group: Some("a%20b.1".to_owned()),
+            limited: None,
             stray: None,
         }
     }

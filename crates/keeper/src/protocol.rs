@@ -1,4 +1,8 @@
-//! What keeper and daemon say to each other: version 1.
+//! What keeper and daemon say to each other: version 2.
+//!
+//! Version 2 knows limits and cages (`Spawn` with more in it, `SetLimits`), tells kills for want of memory apart, and
+//! lets a daemon say Hello again after the keeper has been replaced. What version 1 lacks has kinds of its own on the
+//! wire, so that whatever version 1 knows is still said in its words.
 //!
 //! A frame is `u32` length (little endian, of what follows), `u8` kind, body. Integers are little endian, texts and
 //! byte strings are a `u32` length and the bytes, lists a `u32` count and the items, options a `u8` 0 or 1 and the
@@ -10,8 +14,15 @@
 
 use std::{ffi::OsString, os::fd::OwnedFd, path::PathBuf};
 
+pub use upkeep_sys::{
+    cage::{Cage, Kept, Landlock, Mounts, Temporary},
+    cgroup::limit::Limits,
+};
+
 /// The protocol's version. A keeper speaks this one and every older one down to [`OLDEST`].
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
+/// The first version with limits and cages.
+pub const CAGES: u16 = 2;
 /// The oldest version still spoken.
 pub const OLDEST: u16 = 1;
 /// The longest frame, in bytes, the length field not counted.
@@ -21,7 +32,7 @@ pub const MAX_FRAME: usize = 16 << 20;
 #[derive(Debug)]
 pub enum Request {
     /// First message: which protocol versions the daemon speaks. Answer: [`Event::Welcome`] or a refusal, after
-    /// which the keeper hangs up.
+    /// which the keeper hangs up. It may be said again (since version 2): the keeper may be another program by now.
     Hello {
         oldest: u16,
         newest: u16,
@@ -68,6 +79,9 @@ pub enum Request {
     /// Remember these bytes for the next daemon, until the keeper ends. Empty bytes forget. No answer; a note over
     /// [`MAX_NOTE`] bytes is refused with id 0.
     SetNote { key: String, bytes: Vec<u8> },
+    /// From now on the tree of `key` may use this much. Answer: [`Event::Done`] with the number of resources that
+    /// have no controller. Refused with [`Refusal::NoSuchKey`] if it was started without limits. Since version 2.
+    SetLimits { id: u64, key: String, limits: Limits },
     /// Answer: [`Event::Listing`], after every unacknowledged [`Event::Exited`]: what a list lacks has been told of.
     List { id: u64 },
     /// Replace the daemon by the program at this path. Answer: [`Event::Done`], then [`Event::Retire`]; the daemon
@@ -107,6 +121,20 @@ pub struct SpawnSpec {
     /// Put the child in a cgroup of its own where the machine has cgroup v2.
     pub cgroup: bool,
     pub no_new_privs: bool,
+    /// What its tree may use. Where there is no controller, memory and (unless it is root) tasks are limited for each
+    /// process by itself (`RLIMIT_DATA`, `RLIMIT_NPROC`); the rest is not. Since version 2.
+    pub limits: Limits,
+    /// What it is locked into. Since version 2.
+    pub cage: Option<Box<Cage>>,
+    /// Its `oom_score_adj`; none: the keeper's own. Since version 2.
+    pub oom_score_adj: Option<i16>,
+}
+
+impl SpawnSpec {
+    /// Whether a keeper of version 1 can carry it out.
+    pub fn is_plain(&self) -> bool {
+        self.limits.is_empty() && self.cage.is_none() && self.oom_score_adj.is_none()
+    }
 }
 
 /// Whom a signal reaches.
@@ -221,6 +249,8 @@ pub struct ExitRecord {
     pub usage: Usage,
     /// Whether processes of its tree are still alive.
     pub leftovers: bool,
+    /// How many processes of its group the kernel killed for want of memory; 0 without limits. Since version 2.
+    pub oom_kills: u32,
 }
 
 /// The end itself.

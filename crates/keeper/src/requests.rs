@@ -77,8 +77,7 @@ impl Keeper {
         };
         let greeted = self.daemon.alive().is_some_and(|alive| alive.greeted);
         match (&request, greeted) {
-            (Request::Hello { .. }, true) => return Verdict::Kill("it said Hello twice"),
-            (Request::Hello { .. }, false) | (_, true) => {}
+            (Request::Hello { .. }, _) | (_, true) => {}
             (_, false) => return Verdict::Kill("it did not say Hello first"),
         }
         let answer = match request {
@@ -112,6 +111,18 @@ impl Keeper {
                 signal,
                 scope,
             } => self.signal(id, &key, signal, scope),
+            Request::SetLimits { id, key, limits } => match self.children.set_limits(&key, &limits) {
+                None => Err(refused(
+                    id,
+                    Refusal::NoSuchKey,
+                    format!("`{key}` is not alive, or was started without limits"),
+                )),
+                Some(Err(error)) => Err(refused_by_kernel(id, error.errno, &error)),
+                Some(Ok(missing)) => Ok(Event::Done {
+                    id,
+                    count: u32::try_from(missing).unwrap_or(u32::MAX),
+                }),
+            },
             Request::MakePipe { id, name } => check_name(id, &name).and_then(|()| {
                 let made = self.descriptors.make_pipe(&name);
                 passed(id, name, made)
@@ -203,8 +214,12 @@ impl Keeper {
             _ => None,
         };
         if let Some(alive) = self.daemon.alive() {
-            alive.greeted = true;
+            alive.version = version;
             alive.send(welcome);
+            if std::mem::replace(&mut alive.greeted, true) {
+                // It knows the rest, and has only learnt whom it speaks to.
+                return Verdict::Go;
+            }
             if let Some(message) = outcome {
                 alive.send(Event::UpgradeOutcome { ok: false, message });
             }

@@ -10,7 +10,15 @@ use std::{
 };
 
 use upkeep_sys::{
-    Pid, clock, descriptor, descriptor::Reserve, exec, lock::Lock, memfd, rlimit::Limit, subreaper,
+    Pid,
+    cgroup::limit::{Controllers, Place, Version},
+    clock, descriptor,
+    descriptor::Reserve,
+    exec,
+    lock::Lock,
+    memfd,
+    rlimit::Limit,
+    subreaper,
 };
 
 use crate::{
@@ -21,21 +29,26 @@ use crate::{
     frames::{Inbox, Outbox},
     journal::Journal,
     log::Log,
-    protocol::Event,
+    protocol::{Event, OLDEST},
     run::{Ending, Finished, Keeper, OwnUpgrade, signals},
     settings::{DaemonCommand, KeeperError, KeeperSettings, Times},
     table::{Child, Remains, Table},
 };
 
-/// The version of the state handed over. A program can take over from one that writes the same.
-pub const STATE_VERSION: u16 = 1;
+/// The version of the state handed over. A program can take over from one that writes the same, or version 1, which
+/// knew no limits.
+pub const STATE_VERSION: u16 = 2;
+/// The oldest version that is read.
+const OLDEST_STATE: u16 = 1;
+/// The first version with limits.
+const LIMITS: u16 = 2;
 
 /// Descriptors set aside, as in a fresh keeper.
 const RESERVE: usize = 16;
 
 /// Whether this program can take over from one that writes this version: the answer to `--can-resume`.
 pub fn can_resume(version: u16) -> bool {
-    version == STATE_VERSION
+    (OLDEST_STATE..=STATE_VERSION).contains(&version)
 }
 
 /// Goes on where the program before stopped, from the memfd it left (`--resume`). `version`: of this program.
@@ -191,7 +204,8 @@ fn read_parts(
     version: &str,
     signals: upkeep_sys::signal::SignalFd,
 ) -> Read<(Keeper, Option<u64>)> {
-    if from.u16()? != STATE_VERSION {
+    let written = from.u16()?;
+    if !can_resume(written) {
         return from.fail("a state of another version");
     }
     let run_dir = from.path()?;
@@ -226,9 +240,9 @@ fn read_parts(
         },
         _ => return from.fail("an unknown way to the end"),
     };
-    let children = read_children(from, &run_dir)?;
+    let children = read_children(from, &run_dir, written)?;
     let descriptors = read_descriptors(from)?;
-    let daemon = read_daemon(from, times, &run_dir)?;
+    let daemon = read_daemon(from, times, &run_dir, written)?;
     let settings = KeeperSettings {
         daemon: daemon.command.clone(),
         own_program,
@@ -262,6 +276,7 @@ fn write_children<'a>(state: &mut Handover<'a>, children: &'a Children) {
     state.out.text(&children.groups.tracking);
     state.out.u64(children.groups.counter);
     state.out.text(&children.run_id);
+    write_controllers(&mut state.out, &children.groups.controllers);
     state.out.option(children.open_files, |out, limit| {
         out.u32(limit.resource);
         out.u64(limit.soft);
@@ -276,6 +291,7 @@ fn write_children<'a>(state: &mut Handover<'a>, children: &'a Children) {
         state.out.u64(child.started_unix_ms);
         state.out.u64(child.started_mono_ms);
         state.out.option(child.group.as_deref(), Writer::text);
+        state.out.option(child.limited.as_deref(), Writer::text);
         state.optional(child.stray.as_ref());
     }
     state.out.list(&table.remains, |out, remains| {
@@ -285,21 +301,62 @@ fn write_children<'a>(state: &mut Handover<'a>, children: &'a Children) {
     });
     state.out.u64(table.last_seq);
     let exits: Vec<_> = table.exits_after(0).collect();
-    state.out.list(&exits, |out, record| write_exit(out, record));
+    state.out.list(&exits, |out, record| {
+        write_exit(out, record);
+        out.u32(record.oom_kills);
+    });
     state.out.list(&table.notes(), |out, (key, bytes)| {
         out.text(key);
         out.bytes(bytes);
     });
 }
 
-fn read_children(from: &mut Reader<'_>, run_dir: &std::path::Path) -> Read<Children> {
-    let groups = Groups {
+fn write_controllers(out: &mut Writer, controllers: &Controllers) {
+    for place in controllers.places() {
+        match place {
+            Ok(place) => {
+                out.u8(if place.version == Version::V2 { 2 } else { 1 });
+                out.os(place.base.as_os_str());
+            }
+            Err(why) => {
+                out.u8(0);
+                out.text(why);
+            }
+        }
+    }
+}
+
+fn read_controllers(from: &mut Reader<'_>) -> Read<Controllers> {
+    let mut place = || {
+        let version = match from.u8()? {
+            0 => return from.text().map(Err),
+            1 => Version::V1,
+            2 => Version::V2,
+            _ => return from.fail("an unknown kind of cgroup"),
+        };
+        Ok(Ok(Place {
+            version,
+            base: from.path()?,
+        }))
+    };
+    Ok(Controllers::from_places([place()?, place()?, place()?, place()?]))
+}
+
+fn read_children(from: &mut Reader<'_>, run_dir: &std::path::Path, written: u16) -> Read<Children> {
+    let mut groups = Groups {
         base: from.option(Reader::path)?,
         enabled: from.bool()?,
         tracking: from.text()?,
         counter: from.u64()?,
+        controllers: Controllers::none(""),
+        untidy: written >= LIMITS,
     };
     let run_id = from.text()?;
+    groups.controllers = if written >= LIMITS {
+        read_controllers(from)?
+    } else {
+        Groups::controllers(&run_id, groups.base.as_deref())
+    };
     let open_files = from.option(|from| {
         Ok(Limit {
             resource: from.u32()?,
@@ -316,6 +373,11 @@ fn read_children(from: &mut Reader<'_>, run_dir: &std::path::Path) -> Read<Child
             started_unix_ms: from.u64()?,
             started_mono_ms: from.u64()?,
             group: from.option(Reader::text)?,
+            limited: if written >= LIMITS {
+                from.option(Reader::text)?
+            } else {
+                None
+            },
             stray: from.option(read_descriptor)?,
         })
     })?;
@@ -330,7 +392,14 @@ fn read_children(from: &mut Reader<'_>, run_dir: &std::path::Path) -> Read<Child
         })
     })?;
     table.last_seq = from.u64()?;
-    for record in from.list(read_exit)? {
+    let exits = from.list(|from| {
+        let mut record = read_exit(from)?;
+        if written >= LIMITS {
+            record.oom_kills = from.u32()?;
+        }
+        Ok(record)
+    })?;
+    for record in exits {
         table.restore_exit(record);
     }
     for (key, bytes) in from.list(|from| Ok((from.text()?, from.bytes()?.to_vec())))? {
@@ -429,7 +498,12 @@ fn write_daemon<'a>(state: &mut Handover<'a>, daemon: &'a DaemonLink) {
     }
 }
 
-fn read_daemon(from: &mut Reader<'_>, times: Times, run_dir: &std::path::Path) -> Read<DaemonLink> {
+fn read_daemon(
+    from: &mut Reader<'_>,
+    times: Times,
+    run_dir: &std::path::Path,
+    written: u16,
+) -> Read<DaemonLink> {
     let command = DaemonCommand {
         program: from.path()?,
         argv: from.list(Reader::os)?,
@@ -454,7 +528,7 @@ fn read_daemon(from: &mut Reader<'_>, times: Times, run_dir: &std::path::Path) -
         1 => State::Absent {
             start_at_ms: from.u64()?,
         },
-        2 => State::Alive(Box::new(read_alive(from)?)),
+        2 => State::Alive(Box::new(read_alive(from, written)?)),
         _ => return from.fail("an unknown state of the daemon"),
     };
     let fresh = DaemonLink::new(command, times, run_dir);
@@ -475,6 +549,7 @@ fn write_alive<'a>(state: &mut Handover<'a>, alive: &'a Alive) {
     for flag in [alive.greeted, alive.ready, alive.leaving] {
         state.out.bool(flag);
     }
+    state.out.u16(alive.version);
     state.out.u64(alive.started_ms);
     state.out.option(alive.kill_at_ms, Writer::u64);
     state.out.u64(alive.told_seq);
@@ -492,10 +567,11 @@ fn write_alive<'a>(state: &mut Handover<'a>, alive: &'a Alive) {
     }
 }
 
-fn read_alive(from: &mut Reader<'_>) -> Read<Alive> {
+fn read_alive(from: &mut Reader<'_>, written: u16) -> Read<Alive> {
     let pid = read_pid(from)?;
     let socket = from.option(read_descriptor)?;
     let (greeted, ready, leaving) = (from.bool()?, from.bool()?, from.bool()?);
+    let version = if written >= LIMITS { from.u16()? } else { OLDEST };
     let started_ms = from.u64()?;
     let kill_at_ms = from.option(Reader::u64)?;
     let told_seq = from.u64()?;
@@ -516,6 +592,7 @@ fn read_alive(from: &mut Reader<'_>) -> Read<Alive> {
         inbox: Inbox::resumed(unread, passed),
         outbox: Outbox::resumed(unsent, descriptors),
         greeted,
+        version,
         ready,
         leaving,
         started_ms,

@@ -186,6 +186,9 @@ impl Keeper {
         for find in strays::adopt(&mut children, old_base, entries) {
             log.line(&find);
         }
+        // A keeper that was killed may have left groups with limits.
+        children.groups.untidy = true;
+        children.tidy();
         children
             .journal
             .rewrite(children.groups.base.as_deref(), &children.table.children);
@@ -231,12 +234,17 @@ impl Keeper {
             let _ = signal::send(upgrade.probe, number::KILL);
             self.refuse_own_upgrade(upgrade.id, "the new program did not answer in time");
         }
-        if !self.children.table.remains.is_empty() && self.sweep_at_ms <= now {
+        if self.has_leftovers() && self.sweep_at_ms <= now {
             self.children.sweep();
             let often = !matches!(self.ending, Ending::No);
             self.sweep_at_ms = now + if often { SWEEP_OFTEN } else { SWEEP_EVERY };
         }
         self.tick_ending(now);
+    }
+
+    /// Whether there is something that only looking again can show to be gone.
+    fn has_leftovers(&self) -> bool {
+        !self.children.table.remains.is_empty() || self.children.groups.untidy
     }
 
     fn tick_ending(&mut self, now: u64) {
@@ -415,7 +423,7 @@ impl Keeper {
             Ending::Stopping { kill_at_ms, .. } => Some(kill_at_ms),
             Ending::Killing { give_up_at_ms, .. } => Some(give_up_at_ms),
         };
-        let sweep = (!self.children.table.remains.is_empty()).then_some(self.sweep_at_ms);
+        let sweep = self.has_leftovers().then_some(self.sweep_at_ms);
         let probe = self.own_upgrade.as_ref().map(|upgrade| upgrade.until_ms);
         [self.daemon.deadline(), ending, sweep, probe]
             .into_iter()

@@ -55,11 +55,18 @@ fn adopt_entry(children: &mut Children, old_base: Option<&Path>, entry: Entry) -
         start_ticks: entry.start_ticks,
         started_unix_ms: entry.started_unix_ms,
         started_mono_ms: entry.started_mono_ms,
+        limited: limited(group.as_deref()),
         group,
         stray: Some(handle),
     };
     children.table.children.insert(entry.key, child);
     Some(find)
+}
+
+/// Groups with limits have the name of the group that tracks the tree.
+fn limited(group: Option<&str>) -> Option<String> {
+    let name = Path::new(group?).file_name()?;
+    name.to_str().map(str::to_owned)
 }
 
 /// Living processes with our marker, by key.
@@ -120,6 +127,7 @@ fn adopt_marked(children: &mut Children, key: String, stats: &[Stat]) -> Option<
         start_ticks: leader.start_ticks,
         started_unix_ms,
         started_mono_ms: clock::monotonic_ms().saturating_sub(age),
+        limited: limited(group.as_deref()),
         group,
         stray: Some(handle),
     };

@@ -24,6 +24,8 @@ pub(crate) struct Child {
     pub(crate) started_mono_ms: u64,
     /// The name of its cgroup below the base (a whole path for a stray of another base).
     pub(crate) group: Option<String>,
+    /// The name of the groups that limit it.
+    pub(crate) limited: Option<String>,
     /// Its pidfd, if an earlier keeper was its parent.
     pub(crate) stray: Option<OwnedFd>,
 }
@@ -59,7 +61,14 @@ impl Table {
     }
 
     /// Files an exit record for a child that has been taken out of `children`.
-    pub(crate) fn file_exit(&mut self, child: &Child, how: Ended, usage: Usage, leftovers: bool) {
+    pub(crate) fn file_exit(
+        &mut self,
+        child: &Child,
+        how: Ended,
+        usage: Usage,
+        leftovers: bool,
+        oom_kills: u32,
+    ) {
         self.last_seq += 1;
         let record = ExitRecord {
             seq: self.last_seq,
@@ -72,6 +81,7 @@ impl Table {
             exited_mono_ms: clock::monotonic_ms(),
             usage,
             leftovers,
+            oom_kills,
         };
         self.exits.insert(record.seq, record);
     }

@@ -15,6 +15,49 @@ fn spec() -> SpawnSpec {
         descriptors: vec![(1, "out".into()), (9, "ö".into())],
         cgroup: true,
         no_new_privs: false,
+        ..SpawnSpec::default()
+    }
+}
+
+fn caged() -> SpawnSpec {
+    let path = || std::path::PathBuf::from("/ö");
+    SpawnSpec {
+        limits: Limits {
+            memory: Some(1),
+            tasks: Some(u64::MAX),
+            ..Limits::default()
+        },
+        cage: Some(Box::new(crate::protocol::Cage {
+            user: true,
+            network: true,
+            mounts: crate::protocol::Mounts {
+                own_devices: true,
+                hidden: vec![path(), path()],
+                temporary: vec![crate::protocol::Temporary {
+                    path: path(),
+                    size: 1,
+                    mode: 0o1777,
+                }],
+                same: vec![(path(), path())],
+                frozen: vec![path()],
+                kept: vec![crate::protocol::Kept {
+                    path: path(),
+                    writable: true,
+                }],
+                ..crate::protocol::Mounts::default()
+            },
+            capabilities: Some(3),
+            landlock: Some(crate::protocol::Landlock {
+                handled: 1,
+                network: 2,
+                scoped: 3,
+                rules: vec![(path(), 4)],
+            }),
+            filters: vec![vec![6, 0, 0, 0, 0, 0, 0xff, 0x7f], Vec::new()],
+            ..crate::protocol::Cage::default()
+        })),
+        oom_score_adj: Some(-1000),
+        ..spec()
     }
 }
 
@@ -40,6 +83,16 @@ fn requests() -> Vec<Request> {
             id: u64::MAX,
             key: String::new(),
             spec: Box::default(),
+        },
+        Request::Spawn {
+            id: 1,
+            key: name(),
+            spec: Box::new(caged()),
+        },
+        Request::SetLimits {
+            id: 13,
+            key: name(),
+            limits: caged().limits,
         },
         Request::Signal {
             id: 2,
@@ -111,6 +164,7 @@ fn record(how: Ended) -> ExitRecord {
             major_faults: 10,
         },
         leftovers: true,
+        oom_kills: 0,
     }
 }
 
@@ -150,6 +204,10 @@ fn events() -> Vec<Event> {
             descriptor: null(),
         },
         Event::Exited(record(Ended::Code(255))),
+        Event::Exited(ExitRecord {
+            oom_kills: 2,
+            ..record(Ended::Unknown)
+        }),
         Event::Exited(record(Ended::Signal {
             number: 9,
             core: true,
@@ -311,5 +369,21 @@ fn a_list_that_claims_too_much_asks_for_no_memory() {
             at: 13,
             what: "a list longer than the message"
         }
+    );
+}
+
+#[test]
+fn what_version_1_knows_is_said_in_its_words() {
+    let kind = |request: &Request| encode_request(request)[0];
+    let spawn = |spec| Request::Spawn {
+        id: 1,
+        key: "k".into(),
+        spec: Box::new(spec),
+    };
+    assert_eq!(kind(&spawn(spec())), request::SPAWN);
+    assert_eq!(kind(&spawn(caged())), request::SPAWN_CAGED);
+    assert_eq!(
+        encode_event(&Event::Exited(record(Ended::Unknown)))[0],
+        event::EXITED
     );
 }

@@ -82,6 +82,22 @@ fn each_kind(world: &World) -> Vec<(&'static str, Request)> {
                 scope: Scope::Tree,
             },
         ),
+        (
+            "Spawn, caged",
+            Request::Spawn {
+                id: 12,
+                key: "caged".into(),
+                spec: Box::new(crate::limits::limited(sleeper(world))),
+            },
+        ),
+        (
+            "SetLimits",
+            Request::SetLimits {
+                id: 13,
+                key: "victim".into(),
+                limits: crate::limits::limited(sleeper(world)).limits,
+            },
+        ),
         ("AckExit", Request::AckExit { seq: 99 }),
         (
             "MakePipe",
@@ -197,8 +213,8 @@ fn garbage_replaces_the_daemon_and_nothing_else() {
         &huge,
         &[1, 0, 0, 0, 255],
         &[3, 0, 0, 0, 3, 1, 2],
-        // Two Hellos.
-        &[9, 0, 0, 0, 1, 1, 0, 1, 0, 0, 0, 0, 0],
+        // A caged child that is cut short.
+        &[1, 0, 0, 0, 32],
     ];
     for bytes in garbage {
         let pid = daemon.pid;

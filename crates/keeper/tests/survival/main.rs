@@ -9,6 +9,7 @@
 mod detach;
 mod exits;
 mod kill;
+mod limits;
 mod resources;
 mod strays;
 mod upgrade;
@@ -24,6 +25,7 @@ fn tests() -> Vec<Test> {
         detach::TESTS,
         exits::TESTS,
         kill::TESTS,
+        limits::TESTS,
         resources::TESTS,
         strays::TESTS,
         upgrade::TESTS,

@@ -14,7 +14,7 @@ use std::{
 
 use upkeep_keeper::{
     client::{Link, LinkError},
-    protocol::{Event, ExitRecord, Listing, Refusal, Request, Scope, SpawnSpec},
+    protocol::{Event, ExitRecord, Listing, Refusal, Request, Scope, SpawnSpec, VERSION},
 };
 use upkeep_sys::{Pid, clock, descriptor, fd_pass, listener, poll, process, signal, signal::number};
 
@@ -183,6 +183,11 @@ fn remove_cgroups(run_dir: &Path) {
         wait_until("the cgroup is empty", || {
             upkeep_sys::cgroup::remove(Path::new(base)).is_ok()
         });
+        let name = Path::new(base).file_name().and_then(|name| name.to_str());
+        let limits = upkeep_sys::cgroup::limit::Controllers::detect(name.unwrap_or_default(), None);
+        wait_until("the groups with limits are empty", || {
+            limits.remove_others(&|_| false)
+        });
     }
 }
 
@@ -244,9 +249,14 @@ impl Daemon {
     }
 
     pub(crate) fn hello(&mut self) -> Event {
+        self.hello_as(VERSION)
+    }
+
+    /// As a daemon of this version would.
+    pub(crate) fn hello_as(&mut self, newest: u16) -> Event {
         self.send(&Request::Hello {
             oldest: 1,
-            newest: 1,
+            newest,
             program_version: "test".to_owned(),
         });
         self.event("Welcome", |event| matches!(event, Event::Welcome { .. }))

@@ -170,8 +170,8 @@ impl Controllers {
         &self.places
     }
 
-    /// Looks for the controllers and makes the group `name` below our own group of each. `v2`: that group, if it
-    /// is there in v2 already.
+    /// Looks for the controllers; groups will be made in a group `name` below our own group of each. `v2`: that
+    /// group, if it is there in v2 already.
     pub fn detect(name: &str, v2: Option<&Path>) -> Self {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -182,11 +182,11 @@ impl Controllers {
                 Some(Err(None)) | None => {}
             }
             let group = v1_group(&mounts, &own, resource.v1())?;
-            let base = group.join(name);
-            create(&base).map_err(|error| error.to_string())?;
+            rustix::fs::access(&group, rustix::fs::Access::WRITE_OK)
+                .map_err(|errno| CallError::new("make groups in", group.display(), errno).to_string())?;
             Ok(Place {
                 version: Version::V1,
-                base,
+                base: group.join(name),
             })
         });
         Self { places }
@@ -218,6 +218,7 @@ impl Controllers {
             };
             let group = place.base.join(name);
             if place.version == Version::V1 {
+                create(&place.base)?;
                 create(&group)?;
             }
             write_limits(place.version, resource, &group, limits)?;
@@ -254,6 +255,8 @@ impl Controllers {
         let mut gone = true;
         for place in self.v1_places() {
             gone &= remove(&place.base.join(name)).is_ok();
+            // The last one: it is made again when it is needed. Others may still be in there.
+            let _ = fs::remove_dir(&place.base);
         }
         gone
     }
@@ -268,11 +271,13 @@ impl Controllers {
                     gone &= remove(&group).is_ok();
                 }
             }
+            // As above.
+            let _ = fs::remove_dir(&place.base);
         }
         gone
     }
 
-    /// Removes what [`Controllers::detect`] made in v1, if nothing lives there.
+    /// Removes everything we made in v1, if nothing lives there.
     pub fn close(&self) {
         for place in self.v1_places() {
             // What still lives there is looked after by whoever comes next.
