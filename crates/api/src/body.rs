@@ -44,6 +44,56 @@ pub struct AppView {
     /// Log accounting; only where one app is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<LogSource>,
+    /// What each instance may use, and what sees to it; only where one app is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<LimitView>,
+}
+
+/// How much of one resource an instance may use, as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitView {
+    /// `memory`, `cpu`, `io` or `tasks`.
+    pub resource: String,
+    /// The limit; absent: there is none.
+    pub limit: Option<String>,
+    /// What enforces it: `cgroup v2`, `cgroup v1`, `rlimit` (each process by itself), `none`, or `not running`.
+    pub by: String,
+    /// Why it is not limited although that was asked for, or not as it should be.
+    pub why: Option<String>,
+    /// What the limit has led to so far.
+    pub events: Option<String>,
+}
+
+/// How much harm an app could do: what holds for its process, weighed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exposure {
+    /// The app.
+    pub app: AppName,
+    /// The level it asks for.
+    pub level: upkeep_model::sandbox::Level,
+    /// From 0 (it can do nothing) to 10 (it can do anything).
+    pub score: f64,
+    /// The score in words.
+    pub verdict: String,
+    /// The process that was looked at; absent: none runs, and only what was asked for was looked at.
+    pub pid: Option<u32>,
+    /// What the score is made of.
+    pub items: Vec<ExposureItem>,
+}
+
+/// One property.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExposureItem {
+    /// Its name.
+    pub what: String,
+    /// How much it counts.
+    pub weight: u32,
+    /// How open it is, from 0 to 1.
+    pub open: f64,
+    /// What was found.
+    pub found: String,
+    /// What to write in the app file to close it.
+    pub advice: Option<String>,
 }
 
 /// One running copy.

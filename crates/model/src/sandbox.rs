@@ -23,6 +23,22 @@ pub enum Level {
     Strict,
 }
 
+/// Groups of system calls that `standard` and `strict` refuse and `allow` allows, and what each is for.
+pub const CALL_GROUPS: [(&str, &str); 9] = [
+    ("bpf", "programs inside the kernel, and its performance counters"),
+    ("clock", "setting the clock"),
+    (
+        "debug",
+        "looking into and changing other processes, as debuggers do",
+    ),
+    ("files", "opening files by handle, watching whole file systems"),
+    ("io-uring", "asynchronous input and output that no filter sees"),
+    ("kernel", "modules, reboot, swap, host name, the kernel's log"),
+    ("keyring", "keys held by the kernel"),
+    ("mount", "mounting and changing the root directory"),
+    ("namespaces", "containers of its own, such as a browser's sandbox"),
+];
+
 /// Isolation of an app: a level, and what differs from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -146,6 +146,17 @@ pub(crate) enum Op {
     Link { to: CString, path: CString },
 }
 
+/// What is done to a place of the file system; in the order in which they are done to the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Change {
+    /// Something empty lies over it already.
+    Overlaid,
+    /// It is to look empty.
+    Hide { directory: bool },
+    /// What was picked up is put back.
+    Put { slot: usize, directory: bool },
+}
+
 /// A cage as the child takes it.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
@@ -211,9 +222,10 @@ impl Prepared {
         Ok(slot)
     }
 
-    /// See the order at the top.
+    /// See the order at the top. What changes a place goes from above to below, so that nothing covers what belongs
+    /// into it.
     fn mounts(&mut self, mounts: &Mounts) -> Result<(), &'static str> {
-        let mut kept = Vec::new();
+        let mut places = Vec::new();
         for one in &mounts.kept {
             // A link would be followed here and not be there any more when it is put back.
             let path = one
@@ -225,10 +237,8 @@ impl Prepared {
             if !one.writable {
                 self.ops.push(Op::Freeze { slot });
             }
-            kept.push((path, slot, directory));
+            places.push((path, Change::Put { slot, directory }));
         }
-        // What is above comes first, so that it does not cover what is below.
-        kept.sort();
         if mounts.read_only {
             self.ops.push(Op::ReadOnly {
                 path: text(Path::new("/"))?,
@@ -240,9 +250,9 @@ impl Prepared {
                 options: text(Path::new("hidepid=ptraceable"))?,
             });
         }
-        let mut overlaid: Vec<PathBuf> = Vec::new();
         if mounts.own_devices {
-            self.devices(&mut overlaid)?;
+            self.devices()?;
+            places.push((PathBuf::from("/dev"), Change::Overlaid));
         }
         for temporary in &mounts.temporary {
             let path = temporary
@@ -250,7 +260,7 @@ impl Prepared {
                 .canonicalize()
                 .map_err(|_| "a temporary directory of the cage does not exist")?;
             self.temporary(&path, temporary.size, temporary.mode)?;
-            overlaid.push(path);
+            places.push((path, Change::Overlaid));
         }
         for (from, to) in &mounts.same {
             let slot = self.pick(from)?;
@@ -258,37 +268,20 @@ impl Prepared {
                 slot,
                 path: text(to)?,
             });
-            overlaid.push(to.clone());
+            places.push((to.clone(), Change::Overlaid));
         }
-        let mut emptied = Vec::new();
         for path in &mounts.hidden {
             let Ok(path) = path.canonicalize() else { continue };
-            if path.is_dir() {
-                self.temporary(&path, 64 << 10, 0o755)?;
-                overlaid.push(path.clone());
-                emptied.push(path);
-            } else {
-                self.ops.push(Op::Blank { path: text(&path)? });
-            }
+            let directory = path.is_dir();
+            places.push((path, Change::Hide { directory }));
         }
+        // The same place: what is kept goes on top.
+        places.sort();
+        let mut emptied = self.change_places(&places)?;
         for path in &mounts.frozen {
             let Ok(path) = path.canonicalize() else { continue };
             let slot = self.pick(&path)?;
             self.ops.push(Op::Freeze { slot });
-            self.ops.push(Op::Put {
-                slot,
-                path: text(&path)?,
-            });
-        }
-        for (path, slot, directory) in kept {
-            // In what is empty now, the way to it has to be made.
-            if let Some(above) = overlaid
-                .iter()
-                .filter(|above| path.starts_with(above) && **above != path)
-                .max_by_key(|above| above.as_os_str().len())
-            {
-                self.way(above, &path, directory)?;
-            }
             self.ops.push(Op::Put {
                 slot,
                 path: text(&path)?,
@@ -304,6 +297,43 @@ impl Prepared {
             });
         }
         Ok(())
+    }
+
+    /// Hides and puts back. Returns what is an empty directory now.
+    fn change_places(&mut self, places: &[(PathBuf, Change)]) -> Result<Vec<PathBuf>, &'static str> {
+        let mut emptied = Vec::new();
+        // What has changed, and whether it is empty now but for what we put there.
+        let mut changed: Vec<(&Path, bool)> = Vec::new();
+        for (path, change) in places {
+            let above = changed.iter().rev().find(|(above, _)| path.starts_with(above));
+            let empty = above.filter(|(_, empty)| *empty).map(|(above, _)| *above);
+            match *change {
+                Change::Overlaid => changed.push((path, true)),
+                Change::Hide { .. } if empty.is_some() => {}
+                Change::Hide { directory: true } => {
+                    self.temporary(path, 64 << 10, 0o755)?;
+                    changed.push((path, true));
+                    let kept = places
+                        .iter()
+                        .any(|(other, change)| other == path && matches!(change, Change::Put { .. }));
+                    if !kept {
+                        emptied.push(path.clone());
+                    }
+                }
+                Change::Hide { directory: false } => self.ops.push(Op::Blank { path: text(path)? }),
+                Change::Put { slot, directory } => {
+                    if let Some(above) = empty {
+                        self.way(above, path, directory)?;
+                    }
+                    self.ops.push(Op::Put {
+                        slot,
+                        path: text(path)?,
+                    });
+                    changed.push((path, false));
+                }
+            }
+        }
+        Ok(emptied)
     }
 
     fn temporary(&mut self, path: &Path, size: u64, mode: u32) -> Result<(), &'static str> {
@@ -334,7 +364,7 @@ impl Prepared {
         Ok(())
     }
 
-    fn devices(&mut self, overlaid: &mut Vec<PathBuf>) -> Result<(), &'static str> {
+    fn devices(&mut self) -> Result<(), &'static str> {
         let folder = Path::new("/dev");
         let mut picked = Vec::new();
         for name in DEVICES {
@@ -372,7 +402,6 @@ impl Prepared {
                 path: text(&folder.join(name))?,
             });
         }
-        overlaid.push(folder.to_owned());
         Ok(())
     }
 
@@ -501,6 +530,44 @@ mod tests {
             prepared.ops.last(),
             Some(Op::ReadOnly { recursive: false, .. })
         ));
+    }
+
+    #[test]
+    fn what_is_hidden_below_what_is_kept_stays_hidden() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let hidden = folder.path().join("a/b/c");
+        std::fs::create_dir_all(&hidden).expect("directories");
+        let mounts = Mounts {
+            hidden: vec![hidden.clone(), folder.path().join("a"), folder.path().join("a/b")],
+            kept: vec![Kept {
+                path: folder.path().join("a/b"),
+                writable: true,
+            }],
+            ..Mounts::default()
+        };
+        let mut prepared = Prepared::default();
+        prepared.mounts(&mounts).expect("it can be had");
+        let done: Vec<String> = prepared
+            .ops
+            .iter()
+            .map(|op| {
+                let text = format!("{op:?}");
+                let word = text.split(' ').next().unwrap_or_default().to_owned();
+                word + if text.contains("/c") { " c" } else { "" }
+            })
+            .collect();
+        assert_eq!(
+            done,
+            [
+                "Pick",
+                "Temporary",
+                "Directory",
+                "Put",
+                "Temporary c",
+                "ReadOnly",
+                "ReadOnly c"
+            ]
+        );
     }
 
     #[test]

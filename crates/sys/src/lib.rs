@@ -43,6 +43,7 @@ pub mod rlimit;
 pub mod signal;
 pub mod spawn;
 pub mod subreaper;
+pub mod syscalls;
 pub mod terminal;
 pub mod tree;
 pub mod user;

@@ -211,7 +211,7 @@ impl Context<'_> {
                 .transpose()
                 .map_err(|fault| at(fault.of_app(&name)))?,
             limits: rollout::limits(app.limits).map_err(|fault| at(fault.of_app(&name)))?,
-            sandbox: rollout::sandbox(app.sandbox, &cwd),
+            sandbox: rollout::sandbox(app.sandbox, &cwd).map_err(|fault| at(fault.of_app(&name)))?,
             schedule: rollout::schedule(app.schedule).map_err(|fault| at(fault.of_app(&name)))?,
             user: who("user", app.user).map_err(|fault| at(fault.of_app(&name)))?,
             group: who("group", app.group).map_err(|fault| at(fault.of_app(&name)))?,

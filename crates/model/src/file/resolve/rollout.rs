@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::{join, probe::words};
 use crate::{
-    file::{At, Fault, v1},
+    file::{At, Fault, did_you_mean, v1},
     limits::Limits,
     rollout::RolloutPolicy,
-    sandbox::Sandbox,
+    sandbox::{CALL_GROUPS, Level, Sandbox},
     schedule::Schedule,
     size::{ByteSize, Span},
 };
@@ -117,17 +117,53 @@ fn cores(text: &str) -> Result<u32, String> {
     Ok(milli as u32)
 }
 
-pub(super) fn sandbox(written: Option<At<v1::SandboxSpec>>, cwd: &Path) -> Sandbox {
-    let spec = written.map(|written| written.value.0).unwrap_or_default();
+pub(super) fn sandbox(written: Option<At<v1::SandboxSpec>>, cwd: &Path) -> Result<Sandbox, Fault> {
+    let Some(At { value, position }) = written else {
+        return Ok(Sandbox::default());
+    };
+    let fault = |message: String| Fault::new(position, message);
+    let spec = value.0;
+    let level = spec.level.unwrap_or_default();
+    for group in &spec.allow {
+        let known = CALL_GROUPS.map(|(name, _)| name);
+        if !known.contains(&group.as_str()) {
+            let hint =
+                did_you_mean(group, known).unwrap_or_else(|| format!("groups are: {}", known.join(", ")));
+            return Err(fault(format!(
+                "`sandbox.allow` names `{}`, which is no group of system calls",
+                group.escape_debug()
+            ))
+            .hint(hint));
+        }
+    }
+    if let Some(tmp) = spec.tmp
+        && tmp.as_bytes() < 1 << 16
+    {
+        return Err(fault(format!(
+            "`sandbox.tmp` is {} bytes; at least 64K make sense",
+            tmp.as_bytes()
+        )));
+    }
+    let differs = spec.network.is_some()
+        || spec.tmp.is_some()
+        || ![&spec.read, &spec.write, &spec.allow]
+            .into_iter()
+            .all(Vec::is_empty);
+    if level == Level::None && differs {
+        return Err(
+            fault("`sandbox` says what differs from its level, but no level".to_owned())
+                .hint("add `level: light`, `standard` or `strict`"),
+        );
+    }
     let paths = |paths: Vec<String>| paths.iter().map(|path| join(cwd, path)).collect();
-    Sandbox {
-        level: spec.level.unwrap_or_default(),
+    Ok(Sandbox {
+        level,
         network: spec.network,
         read: paths(spec.read),
         write: paths(spec.write),
         tmp: spec.tmp,
         allow: spec.allow,
-    }
+    })
 }
 
 pub(super) fn schedule(written: Option<At<v1::ScheduleSpec>>) -> Result<Option<Schedule>, Fault> {
