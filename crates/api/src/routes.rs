@@ -44,6 +44,12 @@ pub const ROUTES: &[Route] = &[
     ),
     route("DELETE", "/v1/apps/{name}", &[200], "Stops and forgets one app."),
     route(
+        "GET",
+        "/v1/apps/{name}/exposure",
+        &[200],
+        "Weighs how much harm one app could do, and says what would close it.",
+    ),
+    route(
         "POST",
         "/v1/apps/{name}/reload",
         &[200, 422],

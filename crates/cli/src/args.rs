@@ -113,6 +113,9 @@ Examples:
     Show(One),
     /// Say why an app is in the state it is in
     Why(One),
+    /// Keep an app apart from the machine: what the levels are, how exposed an app is
+    #[command(subcommand)]
+    Sandbox(Sandbox),
     /// Show what apps print
     #[command(after_help = "\
 Examples:
@@ -284,6 +287,15 @@ pub(crate) struct Rollback {
     pub(crate) app: String,
     #[command(flatten)]
     pub(crate) rollout: RolloutFlags,
+}
+
+/// About sandboxes.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Sandbox {
+    /// Weigh how much harm an app could do, and say what would close each gap
+    Score(One),
+    /// Say what the levels do, and which groups of system calls can be allowed
+    Levels,
 }
 
 /// Arguments of verbs over one app.

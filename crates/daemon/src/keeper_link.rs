@@ -19,7 +19,7 @@ use tokio::{
 };
 use upkeep_keeper::{
     client::{Link, LinkError},
-    protocol::{Event, Refusal, Request},
+    protocol::{Event, OLDEST, Refusal, Request, VERSION},
 };
 
 /// The keeper said no, or is gone.
@@ -105,6 +105,8 @@ pub(crate) struct KeeperLink {
     /// A duplicate of the link's socket, only to be told when it is ready.
     ready: UnixStream,
     next_id: Cell<u64>,
+    /// The version of the protocol that was agreed upon.
+    protocol: Cell<u16>,
     askers: RefCell<HashMap<u64, Asker>>,
     /// Set while the buffer holds bytes that the socket did not take.
     blocked: Cell<bool>,
@@ -125,6 +127,7 @@ impl KeeperLink {
             link: RefCell::new(link),
             ready: UnixStream::from_std(duplicate)?,
             next_id: Cell::new(1),
+            protocol: Cell::new(OLDEST),
             askers: RefCell::new(HashMap::new()),
             blocked: Cell::new(false),
             wake: Notify::new(),
@@ -241,8 +244,26 @@ impl KeeperLink {
         }
     }
 
+    /// The version of the protocol that was agreed upon.
+    pub(crate) fn protocol(&self) -> u16 {
+        self.protocol.get()
+    }
+
+    /// Says who we are and what we speak; again after the keeper has been replaced by another program.
+    pub(crate) fn hello(&self, program_version: String) {
+        self.tell(&Request::Hello {
+            oldest: OLDEST,
+            newest: VERSION,
+            program_version,
+        });
+    }
+
     fn receive(&self) -> Result<Option<Event>, LinkError> {
-        self.link.borrow_mut().try_recv()
+        let event = self.link.borrow_mut().try_recv()?;
+        if let Some(Event::Welcome { version, .. }) = &event {
+            self.protocol.set(*version);
+        }
+        Ok(event)
     }
 
     /// Hands an answer to who asked; returns what nobody asked for.

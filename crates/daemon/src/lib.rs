@@ -35,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 mod apps;
+mod cage;
 mod command;
 mod events;
 mod http;

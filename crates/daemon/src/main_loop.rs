@@ -14,7 +14,7 @@ use upkeep_api::body::ActionOptions;
 use upkeep_host::home::Home;
 use upkeep_keeper::{
     client::{Link, LinkError},
-    protocol::{Event, ExitRecord, Listing, OLDEST, Request, VERSION},
+    protocol::{Event, ExitRecord, Listing, Request, VERSION},
 };
 use upkeep_store::{Store, StoreError, embedded::Embedded};
 use upkeep_sys::clock;
@@ -179,6 +179,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     });
     let pm2_found = pm2::Found::take(&mut listing, &mut exits, store.as_ref())?;
     let actors = recover(&context, &store, listing, exits)?;
+    crate::cage::protect(vec![settings.home.root.clone(), settings.home.run.clone()]);
     let usage = Arc::new(Usage::default());
     let director = Director::new(
         Rc::clone(&context),
@@ -246,11 +247,7 @@ type Greeted = (Greeting, Vec<ExitRecord>, Listing, Option<String>);
 
 /// Says hello, and hears what the keeper holds.
 async fn greet(link: &KeeperLink, program_version: String) -> Result<Greeted, DaemonError> {
-    link.tell(&Request::Hello {
-        oldest: OLDEST,
-        newest: VERSION,
-        program_version,
-    });
+    link.hello(program_version);
     link.untracked(|id| Request::List { id });
     let (mut greeting, mut exits, mut trouble) = (None, Vec::new(), None);
     let conversation = async {
@@ -561,6 +558,10 @@ async fn upgrade(
         ),
         AskError::NoAnswer => Refusal::new(Code::Unavailable, "the keeper gave no answer"),
     })?;
+    if upgrade.keeper && context.link.protocol() < VERSION {
+        // It is another program by now, and may speak more.
+        context.link.hello(env!("CARGO_PKG_VERSION").to_owned());
+    }
     log_machine_event(&context.events, event);
     Ok(ActionResult {
         changes: Vec::new(),

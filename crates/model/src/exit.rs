@@ -17,6 +17,8 @@ pub enum Exit {
         /// Whether the kernel wrote a core dump.
         core: bool,
     },
+    /// The kernel killed it, or one of its own, because its limit of memory was reached, and so it ended by SIGKILL.
+    OutOfMemory,
     /// Its parent died before it, so that nobody could learn it (see decision 0001).
     Unknown,
 }
@@ -27,6 +29,7 @@ impl Exit {
         match self {
             Self::Code(code) => code as i32,
             Self::Signal { number, .. } => 128 + number as i32,
+            Self::OutOfMemory => 128 + 9,
             Self::Unknown => -1,
         }
     }
@@ -44,6 +47,7 @@ impl fmt::Display for Exit {
                     Ok(())
                 }
             }
+            Self::OutOfMemory => f.write_str("SIGKILL of the kernel: out of memory"),
             Self::Unknown => f.write_str("unknown exit status"),
         }
     }
@@ -128,6 +132,8 @@ mod tests {
             .shell_code(),
             137
         );
+        assert_eq!(Exit::OutOfMemory.shell_code(), 137);
+        assert!(Exit::OutOfMemory.to_string().contains("out of memory"));
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn ends_by_rule(policy: &RestartPolicy, end: End<'_>) -> Option<(Next, String)> 
             ..
         } => Some(code),
         End::Exited {
-            exit: Exit::Signal { .. } | Exit::Unknown,
+            exit: Exit::Signal { .. } | Exit::OutOfMemory | Exit::Unknown,
             ..
         }
         | End::NotSpawned(_) => None,

@@ -22,7 +22,7 @@ pub fn ended(exit: Exit, uptime_ms: u64) -> String {
     let uptime = about(uptime_ms);
     match exit {
         Exit::Code(_) | Exit::Unknown => format!("{exit} after {uptime}"),
-        Exit::Signal { .. } => format!("killed by {exit} after {uptime}"),
+        Exit::Signal { .. } | Exit::OutOfMemory => format!("killed by {exit} after {uptime}"),
     }
 }
 

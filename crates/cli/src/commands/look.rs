@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use anyhow::Context;
 use upkeep_api::{
-    body::{AppList, AppView, EventList, EventQuery, LogLine, LogQuery},
+    body::{AppList, AppView, EventList, EventQuery, LimitView, LogLine, LogQuery},
     client::{Client, with_query},
 };
+
+use upkeep_model::sandbox::Level;
 
 use crate::{
     args::Ls,
@@ -54,7 +56,7 @@ pub(crate) async fn ls(ls: &Ls, settings: &Settings, output: Output) -> anyhow::
 }
 
 /// The app that a word means: by name, or by the id of one of its instances.
-async fn find(client: &mut Client, word: &str) -> anyhow::Result<AppView> {
+pub(super) async fn find(client: &mut Client, word: &str) -> anyhow::Result<AppView> {
     if let Ok(id) = word.parse::<u32>() {
         let list: AppList = client.get("/v1/apps").await?;
         let found = list
@@ -139,6 +141,12 @@ fn describe(app: &AppView, output: Output) -> anyhow::Result<String> {
         "environment",
         format!("{} variables of its own: {}", spec.env.len(), names(&spec.env)),
     );
+    if spec.sandbox.level != Level::None {
+        line("sandbox", format!("{:?}", spec.sandbox.level).to_lowercase());
+    }
+    for limit in &app.limits {
+        line("limit", limit_text(limit));
+    }
     for log in &app.logs {
         let mut value = format!(
             "{} ({} in {} files)",
@@ -167,6 +175,18 @@ fn describe(app: &AppView, output: Output) -> anyhow::Result<String> {
         let _ = writeln!(text, "{}:{}  {}", app.name, instance.index, instance.why);
     }
     Ok(text)
+}
+
+/// `memory 512M (cgroup v1)`, `cpu not limited: no controller`.
+fn limit_text(limit: &LimitView) -> String {
+    let mut text = match &limit.limit {
+        Some(value) => format!("{} {value} ({})", limit.resource, limit.by),
+        None => format!("{} not limited", limit.resource),
+    };
+    for more in [&limit.why, &limit.events].into_iter().flatten() {
+        let _ = write!(text, ": {more}");
+    }
+    text
 }
 
 /// Values may be secrets; names are not.

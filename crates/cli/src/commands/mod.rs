@@ -7,10 +7,11 @@ mod import;
 mod look;
 mod machine;
 mod read;
+mod sandbox;
 mod start;
 
 use crate::{
-    args::{Command, RolloutFlags},
+    args::{Command, RolloutFlags, Sandbox},
     exit::Exit,
     output::Output,
     settings::Settings,
@@ -24,6 +25,7 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
         Command::HelpAll => return machine::help_all(output),
         Command::Validate(validate) => return start::validate(&validate, output),
         Command::Import(import) => return import::import(&import, output),
+        Command::Sandbox(Sandbox::Levels) => return sandbox::levels(output),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -44,6 +46,7 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Delete(selectors) => act::act("delete", selectors.selectors, settings, output).await,
             Command::Ls(ls) => look::ls(&ls, settings, output).await,
             Command::Show(one) => look::show(&one.app, settings, output).await,
+            Command::Sandbox(Sandbox::Score(one)) => sandbox::score(&one.app, settings, output).await,
             Command::Why(one) => look::why(&one.app, settings, output).await,
             Command::Tree => look::tree(settings, output).await,
             Command::Logs(logs) => read::logs(&logs, settings, output).await,
@@ -55,9 +58,11 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Resurrect => act::snapshot("POST", "/v1/snapshot/restore", settings, output).await,
             Command::Run(run) => foreground::run(&run, settings, output).await,
             Command::Upgrade(upgrade) => machine::upgrade(&upgrade, settings, output).await,
-            Command::Completions(_) | Command::HelpAll | Command::Validate(_) | Command::Import(_) => {
-                Ok(Exit::Done)
-            }
+            Command::Sandbox(Sandbox::Levels)
+            | Command::Completions(_)
+            | Command::HelpAll
+            | Command::Validate(_)
+            | Command::Import(_) => Ok(Exit::Done),
         }
     })
 }

@@ -545,7 +545,7 @@ impl Actor {
             at,
             Event::Exited {
                 pid: record.pid,
-                exit: exits::exit(record.how),
+                exit: exits::exit(record.how, record.oom_kills),
                 uptime_ms: record.exited_mono_ms.saturating_sub(record.started_mono_ms),
                 leftovers: record.leftovers,
             },
@@ -937,7 +937,13 @@ impl Actor {
             sockets,
             port: slot.port,
         };
-        match launch::spawn_spec(&slot.spec, slot.copy, &own, &places) {
+        let launched = launch::spawn_spec(&slot.spec, slot.copy, &own, &places)
+            .and_then(|launched| launch::caged(&slot.spec, launched))
+            .and_then(|launched| {
+                crate::cage::check_keeper(&launched, self.context.link.protocol())?;
+                Ok(launched)
+            });
+        match launched {
             Ok(spec) => self.context.link.spawn(launch::key(&self.name, slot.copy), spec),
             Err(error) => self.refuse_launch(slot.copy, error.to_string()),
         }

@@ -13,10 +13,14 @@ use upkeep_store::Txn;
 
 use crate::{events::Events, keeper_link::KeeperLink};
 
-/// The keeper's words as ours.
-pub(crate) fn exit(ended: Ended) -> Exit {
+/// SIGKILL.
+const KILL: u8 = 9;
+
+/// The keeper's words as ours. `oom_kills`: how many of its processes were killed for want of memory.
+pub(crate) fn exit(ended: Ended, oom_kills: u32) -> Exit {
     match ended {
         Ended::Code(code) => Exit::Code(code),
+        Ended::Signal { number: KILL, .. } if oom_kills > 0 => Exit::OutOfMemory,
         Ended::Signal { number, core } => Exit::Signal { number, core },
         Ended::Unknown => Exit::Unknown,
     }
@@ -24,7 +28,7 @@ pub(crate) fn exit(ended: Ended) -> Exit {
 
 /// The event of an exit of `target` (`shop:0`).
 pub(crate) fn event(target: &str, record: &ExitRecord, epoch: u64, verdict: String) -> LogEvent {
-    let how = exit(record.how);
+    let how = exit(record.how, record.oom_kills);
     let mut details = BTreeMap::new();
     let mut put = |name: &str, value: serde_json::Value| details.insert(name.to_owned(), value);
     put("exit", serde_json::to_value(how).unwrap_or_default());
@@ -40,6 +44,9 @@ pub(crate) fn event(target: &str, record: &ExitRecord, epoch: u64, verdict: Stri
     put("user_ms", (record.usage.user_us / 1000).into());
     put("system_ms", (record.usage.system_us / 1000).into());
     put("max_rss_bytes", (record.usage.max_rss_kib * 1024).into());
+    if record.oom_kills > 0 {
+        put("oom_kills", record.oom_kills.into());
+    }
     if record.leftovers {
         put("leftovers", true.into());
     }

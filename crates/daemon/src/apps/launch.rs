@@ -11,7 +11,7 @@ use upkeep_model::{app::AppSpec, id::AppName};
 use upkeep_supervise::rollout::TRIAL;
 
 use super::door::DOOR;
-use crate::logs::pump::Target;
+use crate::{cage, logs::pump::Target};
 
 /// One copy of an app: while an instance is being replaced, its index has two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,6 +125,8 @@ pub(crate) enum LaunchError {
     User { command: String, why: String },
     #[error("failed to start `{command}`: `{limit}` is no resource limit")]
     Limit { command: String, limit: String },
+    #[error(transparent)]
+    Cage(#[from] cage::CageError),
 }
 
 /// The `PATH` of an app that was given none.
@@ -274,6 +276,12 @@ pub(crate) fn spawn_spec(
         })
         .chain((FIRST_SOCKET..).zip(own.sockets.iter().map(|socket| socket.kept.clone())))
         .collect();
+    Ok(launched)
+}
+
+/// The same with the limits and the cage of the app: for a process that does the app's work.
+pub(crate) fn caged(spec: &AppSpec, mut launched: SpawnSpec) -> Result<SpawnSpec, LaunchError> {
+    cage::dress(spec, &mut launched)?;
     Ok(launched)
 }
 

@@ -16,12 +16,11 @@
 //! [`exposure`] looks at what holds for the running process, not at what was asked for.
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
-use upkeep_keeper::protocol::{Cage, Kept, Landlock, Limits, Mounts, SpawnSpec, Temporary};
+use upkeep_keeper::protocol::{CAGES, Cage, Kept, Landlock, Limits, Mounts, SpawnSpec, Temporary};
 use upkeep_model::{
     app::AppSpec,
     sandbox::{Level, Sandbox},
@@ -45,6 +44,11 @@ pub(crate) enum CageError {
         key: &'static str,
         path: PathBuf,
     },
+    /// The keeper is from before there were cages.
+    #[error(
+        "failed to limit or cage the app: the keeper that runs is older (protocol {found}); `upkeep upgrade` replaces it"
+    )]
+    OldKeeper { found: u16 },
 }
 
 /// What is ours and no app's business: home and run directory.
@@ -136,8 +140,28 @@ const PRIVATE: [&str; 11] = [
 const RESOLVERS: [&str; 3] = ["/run/systemd/resolve", "/run/resolvconf", "/run/nscd"];
 /// A working directory that is one of these says nothing about what the app wants to write.
 const BROAD: [&str; 22] = [
-    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/mnt", "/media", "/opt", "/proc", "/root", "/run",
-    "/sbin", "/srv", "/sys", "/tmp", "/usr", "/usr/local", "/var", "/var/tmp",
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/mnt",
+    "/media",
+    "/opt",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/srv",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/usr/local",
+    "/var",
+    "/var/tmp",
 ];
 /// What `strict` may read: programs and libraries, configuration, what tells of the machine.
 const READABLE: [&str; 11] = [
@@ -160,16 +184,8 @@ mod access {
     pub(super) const EXECUTE: u64 = 1;
     pub(super) const READ: u64 = 1 << 2 | 1 << 3;
     /// Files and directories of every harmless kind: made, changed, moved, removed, but no devices.
-    pub(super) const WRITE: u64 = 1 << 1
-        | 1 << 4
-        | 1 << 5
-        | 1 << 7
-        | 1 << 8
-        | 1 << 9
-        | 1 << 10
-        | 1 << 12
-        | 1 << 13
-        | 1 << 14;
+    pub(super) const WRITE: u64 =
+        1 << 1 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 12 | 1 << 13 | 1 << 14;
     /// `ioctl` on devices.
     pub(super) const DEVICES: u64 = 1 << 15;
     /// All of what the newest version knows.
@@ -222,6 +238,15 @@ pub(crate) fn dress(spec: &AppSpec, launched: &mut SpawnSpec) -> Result<(), Cage
         limit(FILE_SIZE, STRICT_FILE);
     }
     Ok(())
+}
+
+/// Whether the keeper that runs can carry it out.
+pub(crate) fn check_keeper(launched: &SpawnSpec, protocol: u16) -> Result<(), CageError> {
+    if launched.is_plain() || protocol >= CAGES {
+        Ok(())
+    } else {
+        Err(CageError::OldKeeper { found: protocol })
+    }
 }
 
 /// One cage in the making.
@@ -287,10 +312,12 @@ impl<'a> Tailor<'a> {
         self.mounts.own_proc = standard && !self.user && self.ability.own_proc;
         self.mounts.frozen = KNOBS.map(PathBuf::from).to_vec();
         self.mounts.hidden = SECRETS.map(PathBuf::from).to_vec();
-        let size = self.sandbox.tmp.map_or(
-            if self.strict() { STRICT_TMP } else { TMP },
-            |size| size.as_bytes(),
-        );
+        let size = self
+            .sandbox
+            .tmp
+            .map_or(if self.strict() { STRICT_TMP } else { TMP }, |size| {
+                size.as_bytes()
+            });
         self.mounts.temporary = vec![Temporary {
             path: PathBuf::from("/tmp"),
             size,
@@ -378,6 +405,12 @@ impl<'a> Tailor<'a> {
     }
 
     fn keep(&mut self, path: PathBuf, writable: bool, rights: u64) {
+        if path == Path::new("/") {
+            // It was asked for by name. Nothing can be put in its place; the rest of the level holds.
+            self.mounts.read_only &= !writable;
+            self.rules.push((path, rights));
+            return;
+        }
         if rights != 0 {
             self.rules.push((path.clone(), rights));
         }
@@ -467,11 +500,6 @@ impl<'a> Tailor<'a> {
 /// The one true path of what exists.
 fn real(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok()
-}
-
-/// Names of the groups of calls that can be allowed.
-pub(crate) fn groups() -> BTreeSet<&'static str> {
-    filter::GROUPS.iter().map(|(group, _)| *group).collect()
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use upkeep_model::{app::AppSpec, id::AppName};
 use super::{Authorized, Shared, error::ApiError, stream};
 use crate::{
     apps::{directory::AppEntry, launch, selector, view},
+    cage,
     command::{Command, Refusal, Verb},
     logs::{files, read},
 };
@@ -38,6 +39,7 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
         ("POST", "/v1/apps") => routing::post(apply),
         ("GET", "/v1/apps/{name}") => routing::get(show_app),
         ("DELETE", "/v1/apps/{name}") => routing::delete(delete_app),
+        ("GET", "/v1/apps/{name}/exposure") => routing::get(show_exposure),
         ("POST", "/v1/apps/{name}/reload") => routing::post(reload_app),
         ("POST", "/v1/apps/{name}/restart") => routing::post(restart_app),
         ("POST", "/v1/apps/{name}/rollback") => routing::post(rollback),
@@ -148,8 +150,21 @@ async fn show_app(State(shared): Api, _: Authorized, Path(name): Path<String>) -
     let (name, entry) = known(&shared, &name)?;
     let mut view = view::app(&name, &entry, &shared.usage);
     view.logs = log_sources(&shared, &entry);
+    view.limits = cage::force::limits(&entry.record.spec, running(&entry));
     view.spec = Some(Box::new(masked(&entry.record.spec)));
     json(StatusCode::OK, &view)
+}
+
+/// The process of the first instance that runs.
+fn running(entry: &AppEntry) -> Option<u32> {
+    let status = entry.status.borrow();
+    status.instances.iter().find_map(|instance| instance.view.pid)
+}
+
+async fn show_exposure(State(shared): Api, _: Authorized, Path(name): Path<String>) -> Answer {
+    let (_, entry) = known(&shared, &name)?;
+    let pid = running(&entry);
+    json(StatusCode::OK, &cage::exposure::of(&entry.record.spec, pid))
 }
 
 /// A specification for eyes: the names of variables, not their values, which may be secrets.
