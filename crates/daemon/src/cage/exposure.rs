@@ -5,11 +5,7 @@
 //! to close it; the score is the weighted share of what is open, from 0 to 10. Landlock shows nowhere in `/proc`: for it
 //! the level that was asked for counts, if the process is filtered at all.
 
-use std::{
-    fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
-    path::Path,
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use upkeep_api::body::{Exposure, ExposureItem, LimitView};
 use upkeep_model::{app::AppSpec, sandbox::Level};
@@ -50,6 +46,8 @@ struct Facts {
     writable: Vec<String>,
     /// Passwords and homes of others that it can read.
     readable: Vec<String>,
+    /// Its own home, if it can read that.
+    own_home: Option<String>,
     own_tmp: bool,
     own_devices: bool,
     own_network: bool,
@@ -106,6 +104,13 @@ fn private_places() -> Vec<String> {
     places
 }
 
+/// The home of a user, if it is one of the usual places and there.
+fn home_of(uid: u32) -> Option<String> {
+    let home = upkeep_sys::user::user(&uid.to_string()).ok()?.home;
+    let usual = home == "/root" || home.starts_with("/home/");
+    (usual && Path::new(&home).is_dir()).then_some(home)
+}
+
 /// Whether anybody may read it.
 fn is_public(path: &str) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
@@ -129,6 +134,7 @@ fn running(spec: &AppSpec, pid: Pid) -> Option<Facts> {
     };
     let own_mounts = own("mnt");
     let root = uid == 0;
+    let home = home_of(uid);
     let at = |path: &str| mounts.iter().rev().find(|mount| mount.point == path);
     let filters = value("Seccomp_filters:").and_then(|text| text.parse().ok());
     let filtered = value("Seccomp:") == Some("2");
@@ -137,7 +143,7 @@ fn running(spec: &AppSpec, pid: Pid) -> Option<Facts> {
         user_namespace: own("user"),
         capabilities: u64::from_str_radix(value("CapEff:")?, 16).ok()?,
         no_new_privs: value("NoNewPrivs:") == Some("1"),
-        filters: filters.unwrap_or(u32::from(filtered)),
+        filters: filters.unwrap_or_else(|| u32::from(filtered)),
         read_only: at("/").is_some_and(|mount| mount.read_only),
         writable: mounts
             .iter()
@@ -147,8 +153,10 @@ fn running(spec: &AppSpec, pid: Pid) -> Option<Facts> {
         readable: private_places()
             .into_iter()
             .filter(|path| at(path).is_none() || !own_mounts)
-            .filter(|path| root || is_public(path) || fs::metadata(path).is_ok_and(|meta| meta.uid() == uid))
+            .filter(|path| root || is_public(path))
+            .filter(|path| Some(path) != home.as_ref())
             .collect(),
+        own_home: home.clone().filter(|path| at(path).is_none() || !own_mounts),
         own_tmp: own_mounts && at("/tmp").is_some_and(|mount| mount.kind == "tmpfs"),
         own_devices: own_mounts && at("/dev").is_some_and(|mount| mount.kind == "tmpfs"),
         own_network: own("net"),
@@ -172,7 +180,8 @@ fn planned(spec: &AppSpec) -> Facts {
         .and_then(|launched| launch::caged(spec, launched))
         .unwrap_or_default();
     let cage = launched.cage.clone().unwrap_or_default();
-    let root = launched.uid.map_or_else(upkeep_host::home::uid, |uid| uid) == 0;
+    let root = launched.uid.unwrap_or_else(upkeep_host::home::uid) == 0;
+    let home = home_of(launched.uid.unwrap_or_else(upkeep_host::home::uid));
     let hidden = |path: &str| cage.mounts.hidden.iter().any(|hidden| hidden == Path::new(path));
     let writable = cage
         .mounts
@@ -195,7 +204,9 @@ fn planned(spec: &AppSpec) -> Facts {
         readable: private_places()
             .into_iter()
             .filter(|path| !hidden(path) && (root || is_public(path)))
+            .filter(|path| Some(path) != home.as_ref())
             .collect(),
+        own_home: home.clone().filter(|path| !hidden(path)),
         own_tmp: !cage.mounts.temporary.is_empty(),
         own_devices: cage.mounts.own_devices,
         own_network: cage.network,
@@ -392,14 +403,10 @@ const PROPERTIES: [Property; 19] = [
     Property {
         what: "files of others",
         weight: 3,
-        look: |facts| {
-            either(
-                facts.readable.is_empty(),
-                "passwords and homes cannot be read",
-                1.0,
-                &facts.readable.join(" "),
-                "sandbox: standard",
-            )
+        look: |facts| match (&facts.own_home, facts.readable.is_empty()) {
+            (None, true) => finding(0.0, "passwords and homes cannot be read", ""),
+            (Some(home), true) => finding(0.3, format!("only its own home, {home}"), "sandbox: strict"),
+            _ => finding(1.0, facts.readable.join(" "), "sandbox: standard"),
         },
     },
     Property {
@@ -599,6 +606,6 @@ mod tests {
             limits: ["memory", "cpu", "io", "tasks"].map(limited).to_vec(),
             ..Facts::default()
         };
-        assert_eq!(sum(&closed), 0.0);
+        assert!(sum(&closed) < f64::EPSILON);
     }
 }

@@ -312,12 +312,8 @@ impl<'a> Tailor<'a> {
         self.mounts.own_proc = standard && !self.user && self.ability.own_proc;
         self.mounts.frozen = KNOBS.map(PathBuf::from).to_vec();
         self.mounts.hidden = SECRETS.map(PathBuf::from).to_vec();
-        let size = self
-            .sandbox
-            .tmp
-            .map_or(if self.strict() { STRICT_TMP } else { TMP }, |size| {
-                size.as_bytes()
-            });
+        let usual = if self.strict() { STRICT_TMP } else { TMP };
+        let size = self.sandbox.tmp.map_or(usual, |size| size.as_bytes());
         self.mounts.temporary = vec![Temporary {
             path: PathBuf::from("/tmp"),
             size,
@@ -374,6 +370,10 @@ impl<'a> Tailor<'a> {
                 }
             }
         }
+        // What Upkeep wrote for the app to load (a preload of Node) is among its own things.
+        for path in self.scripts_of_ours() {
+            self.keep(path, false, access::READ);
+        }
         let notify = self
             .launched
             .env
@@ -383,6 +383,30 @@ impl<'a> Tailor<'a> {
         if let Some(socket) = notify {
             self.keep(socket, true, 0);
         }
+    }
+
+    /// Scripts below our own places that the command line or a variable names.
+    fn scripts_of_ours(&self) -> Vec<PathBuf> {
+        let ours = OWN_PLACES.get().map(Vec::as_slice).unwrap_or_default();
+        let values = self.launched.env.iter().map(|(_, value)| value);
+        let texts = self.launched.argv.iter().chain(values);
+        let words = texts.filter_map(|text| text.to_str()).flat_map(|text| {
+            // A path with a space in it stands in quotes, or is a word by itself.
+            let words = text.split([' ', '=']).chain(text.split('"')).chain([text]);
+            words.map(|word| word.strip_prefix("file://").unwrap_or(word))
+        });
+        let mut found: Vec<PathBuf> = words
+            .filter(|word| word.starts_with('/'))
+            .map(Path::new)
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|kind| ["cjs", "mjs", "js"].iter().any(|script| kind == *script))
+            })
+            .filter(|path| ours.iter().any(|place| path.starts_with(place)))
+            .filter_map(real)
+            .collect();
+        found.dedup();
+        found
     }
 
     fn keep_what_is_asked_for(&mut self) -> Result<(), CageError> {

@@ -10,11 +10,8 @@ fn launched(cwd: &str) -> SpawnSpec {
 }
 
 fn tailored(sandbox: &Sandbox, launched: &SpawnSpec) -> Option<Result<Cage, CageError>> {
-    let mut tailor = match Tailor::new(sandbox, launched) {
-        // This machine cannot do it; the tests of the whole say so.
-        Err(_) => return None,
-        Ok(tailor) => tailor,
-    };
+    // Where this machine cannot do it, the tests of the whole say so.
+    let mut tailor = Tailor::new(sandbox, launched).ok()?;
     Some(tailor.mounts().and_then(|()| tailor.finish()))
 }
 
