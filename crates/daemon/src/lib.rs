@@ -42,6 +42,7 @@ mod http;
 mod keeper_link;
 mod logs;
 mod main_loop;
+mod node;
 mod pm2;
 mod recovery;
 mod tasks;

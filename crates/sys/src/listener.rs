@@ -55,20 +55,42 @@ impl ListenError {
     }
 }
 
+/// What may be asked for beside a TCP or UDP address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// IPV6_V6ONLY: whether an IPv6 socket keeps away from IPv4. `None`: as the machine has it. Without effect on
+    /// IPv4.
+    pub v6_only: Option<bool>,
+    /// SO_REUSEADDR for UDP: several sockets on one port, which get the same broadcasts. TCP always has it.
+    pub reuse_address: bool,
+    /// How many connections may wait; `None`: 1024. The machine's limit (`net.core.somaxconn`) holds too.
+    pub backlog: Option<i32>,
+}
+
 /// Listens on a TCP address: SO_REUSEADDR, IPv6 addresses for IPv6 only if they are not the wildcard. Blocking.
 pub fn tcp(address: SocketAddr) -> Result<OwnedFd> {
-    let socket = bound(address, SocketType::STREAM, "tcp")?;
-    rustix::net::listen(&socket, BACKLOG)
+    tcp_with(address, Options::default())
+}
+
+/// As [`tcp`], with options.
+pub fn tcp_with(address: SocketAddr, options: Options) -> Result<OwnedFd> {
+    let socket = bound(address, SocketType::STREAM, "tcp", options)?;
+    rustix::net::listen(&socket, options.backlog.unwrap_or(BACKLOG))
         .map_err(|errno| CallError::new("listen on", format!("tcp:{address}"), errno))?;
     Ok(socket)
 }
 
 /// Binds a UDP address. Blocking.
 pub fn udp(address: SocketAddr) -> Result<OwnedFd> {
-    bound(address, SocketType::DGRAM, "udp")
+    udp_with(address, Options::default())
 }
 
-fn bound(address: SocketAddr, kind: SocketType, name: &str) -> Result<OwnedFd> {
+/// As [`udp`], with options.
+pub fn udp_with(address: SocketAddr, options: Options) -> Result<OwnedFd> {
+    bound(address, SocketType::DGRAM, "udp", options)
+}
+
+fn bound(address: SocketAddr, kind: SocketType, name: &str, options: Options) -> Result<OwnedFd> {
     let fail = |call| move |errno| CallError::new(call, format!("{name}:{address}"), errno);
     let family = if address.is_ipv4() {
         AddressFamily::INET
@@ -77,10 +99,33 @@ fn bound(address: SocketAddr, kind: SocketType, name: &str) -> Result<OwnedFd> {
     };
     let socket =
         rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None).map_err(fail("socket"))?;
-    if kind == SocketType::STREAM {
+    if kind == SocketType::STREAM || options.reuse_address {
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true).map_err(fail("setsockopt SO_REUSEADDR"))?;
     }
+    if let (Some(only), true) = (options.v6_only, address.is_ipv6()) {
+        rustix::net::sockopt::set_ipv6_v6only(&socket, only).map_err(fail("setsockopt IPV6_V6ONLY"))?;
+    }
     rustix::net::bind(&socket, &address).map_err(fail("bind"))?;
+    Ok(socket)
+}
+
+/// The number of a network interface, for addresses with a scope (`fe80::1%eth0`).
+pub fn interface(name: &str) -> Result<u32> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .map_err(|errno| CallError::new("socket", "AF_UNIX", errno))?;
+    rustix::net::netdevice::name_to_index(&socket, name)
+        .map_err(|errno| CallError::new("look up interface", name, errno))
+}
+
+/// Listens on a unix socket in the abstract namespace: no file, no mode. The name without the leading NUL. Blocking.
+pub fn unix_abstract(name: &[u8], backlog: Option<i32>) -> Result<OwnedFd> {
+    let shown = || format!("unix:@{}", String::from_utf8_lossy(name));
+    let socket = unix_socket(Path::new("@"))?;
+    let address = SocketAddrUnix::new_abstract_name(name)
+        .map_err(|errno| CallError::new("name a socket", shown(), errno))?;
+    rustix::net::bind(&socket, &address).map_err(|errno| CallError::new("bind", shown(), errno))?;
+    rustix::net::listen(&socket, backlog.unwrap_or(BACKLOG))
+        .map_err(|errno| CallError::new("listen on", shown(), errno))?;
     Ok(socket)
 }
 

@@ -33,7 +33,6 @@ use upkeep_sys::clock;
 use super::{
     bus::Bus,
     cluster::Cluster,
-    ipc::Heard,
     launch,
     logs::Logs,
     process::{self, BY_MESSAGE, Process, State, key, rules},
@@ -43,6 +42,7 @@ use crate::{
     apps::{actor::Context, exits, view::Usage},
     events,
     keeper_link::News,
+    node::channel::Heard,
     tasks::Task,
 };
 
@@ -542,7 +542,7 @@ impl God {
                 state.name() == name && !state.is_down()
             });
         if !in_use {
-            self.cluster.release(&self.context.link, &name);
+            self.cluster.release(&name);
         }
     }
 
@@ -759,8 +759,7 @@ impl God {
             state.errored = true;
             state.trouble = Some(why.clone());
             state.policy.restart.on = RestartOn::Never;
-            state.channel = None;
-            state.stdin = None;
+            state.hang_up(process.id);
         }
         let generation = process.state.borrow().generation;
         for name in launch::child_descriptors(process.id, generation) {
@@ -791,7 +790,7 @@ impl God {
         }
     }
 
-    fn of_key(&self, key: &str) -> Option<Rc<Process>> {
+    pub(super) fn of_key(&self, key: &str) -> Option<Rc<Process>> {
         let (id, generation) = process::parse_key(key)?;
         self.find(id)
             .filter(|process| process.state.borrow().generation == generation)
@@ -887,8 +886,7 @@ impl God {
                 );
             }
             state.listen = None;
-            state.channel = None;
-            state.stdin = None;
+            state.hang_up(process.id);
             // The pid file is the new one's by now.
             let path = record::text(&state.record, "pm_pid_path")
                 .filter(|_| !state.retired)
@@ -952,6 +950,12 @@ impl God {
         }
         match heard {
             Heard::Message(message) => super::methods::message(self, process, message),
+            Heard::Undelivered(message) => {
+                let primary = process.state.borrow().primary.clone();
+                if let Some(primary) = primary {
+                    primary.undelivered(&key(process.id, generation), &message);
+                }
+            }
             Heard::End => {} // its exit is told by the keeper
         }
     }

@@ -17,11 +17,12 @@ use upkeep_pm2::{
 };
 
 use super::{
+    cluster,
     god::God,
-    ipc::{self, Channel},
     logs::{self, Format, Sinks},
     process::{Process, State, key},
 };
+use crate::node::channel::{self, Channel};
 
 /// What is given to Node apps beside their script (see the file itself).
 const AGENT: &str = include_str!("agent.cjs");
@@ -243,16 +244,15 @@ pub(super) fn spawn(god: &Rc<God>, process: &Rc<Process>) -> Result<(), String> 
     let mut spec = spec;
     let id = process.id;
     spec.descriptors = vec![(1, pipe_name(id, Stream::Out)), (2, pipe_name(id, Stream::Err))];
-    let channel = channel(god, process, generation, &mut spec);
+    let channel = open_channel(god, process, generation, &mut spec);
     let stdin = stdin(god, process, generation, &mut spec);
     let passed: Vec<String> = spec.descriptors[2..]
         .iter()
         .map(|(_, name)| name.clone())
         .collect();
-    {
-        let mut state = process.state.borrow_mut();
-        state.channel = channel.ok();
-        state.stdin = stdin.ok();
+    process.state.borrow_mut().stdin = stdin.ok();
+    if let Ok(channel) = channel {
+        hold(god, process, channel);
     }
     god.context.link.spawn(key, spec);
     // The child has its own by then: requests are served in order.
@@ -295,18 +295,18 @@ fn duplicate(descriptor: &OwnedFd) -> std::io::Result<OwnedFd> {
 }
 
 /// The channel on descriptor 3. Ours is also kept by the keeper, the child's only until it has been started.
-fn channel(
+fn open_channel(
     god: &Rc<God>,
     process: &Rc<Process>,
     generation: u64,
     spec: &mut SpawnSpec,
 ) -> std::io::Result<Channel> {
-    let (ours, theirs) = ipc::pair()?;
+    let (ours, theirs) = channel::pair()?;
     put(god, kept_channel(process.id, generation), duplicate(&ours)?);
     let name = format!("{}-child", kept_channel(process.id, generation));
     put(god, name.clone(), theirs);
     spec.descriptors.push((3, name));
-    serve_channel(god, process, generation, ours)
+    serve_channel(god, process, generation, ours, false)
 }
 
 /// Listens to a child.
@@ -315,18 +315,38 @@ pub(super) fn serve_channel(
     process: &Rc<Process>,
     generation: u64,
     socket: OwnedFd,
+    resumed: bool,
 ) -> std::io::Result<Channel> {
     let (god, of) = (Rc::downgrade(god), Rc::downgrade(process));
-    Channel::open(socket, move |heard| {
+    Channel::open(socket, resumed, move |heard| {
         if let (Some(god), Some(process)) = (god.upgrade(), of.upgrade()) {
             god.heard(&process, generation, heard);
         }
     })
 }
 
+/// Keeps a channel with its process; of a worker it is the app's primary that answers.
+pub(super) fn hold(god: &Rc<God>, process: &Rc<Process>, channel: Channel) {
+    let channel = Rc::new(channel);
+    let (worker, name, key) = {
+        let mut state = process.state.borrow_mut();
+        state.channel = Some(Rc::clone(&channel));
+        (
+            state.is_cluster() && state.is_node(),
+            state.name(),
+            key(process.id, state.generation),
+        )
+    };
+    if worker {
+        let primary = cluster::primary(god, &name);
+        primary.attach(&key, channel, BTreeMap::new());
+        process.state.borrow_mut().primary = Some(primary);
+    }
+}
+
 /// Standard input: a socket that nobody closes, for `pm2 send` and `pm2 attach`.
 fn stdin(god: &God, process: &Process, generation: u64, spec: &mut SpawnSpec) -> std::io::Result<OwnedFd> {
-    let (ours, theirs) = ipc::pair()?;
+    let (ours, theirs) = channel::pair()?;
     put(god, kept_stdin(process.id, generation), duplicate(&ours)?);
     let name = format!("{}-child", kept_stdin(process.id, generation));
     put(god, name.clone(), theirs);

@@ -523,7 +523,13 @@ pub(super) fn message(god: &Rc<God>, process: &Rc<Process>, message: Value) {
         }
     }
     if message.get("cmd").and_then(Value::as_str) == Some("NODE_CLUSTER") {
-        super::cluster::message(god, process, message);
+        let (primary, generation) = {
+            let state = process.state.borrow();
+            (state.primary.clone(), state.generation)
+        };
+        if let Some(primary) = primary {
+            primary.hear(&key(process.id, generation), message);
+        }
         return;
     }
     if let Some(version) = message.get("node_version").and_then(Value::as_str) {

@@ -18,7 +18,6 @@
 mod bus;
 mod cluster;
 mod god;
-mod ipc;
 mod launch;
 mod logs;
 mod methods;

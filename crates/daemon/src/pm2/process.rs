@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     os::fd::OwnedFd,
     path::PathBuf,
+    rc::Rc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,11 @@ use upkeep_supervise::{
     pm2::{Counters, Rules},
 };
 
-use super::{god::Variables, ipc::Channel};
-use crate::tasks::Task;
+use super::god::Variables;
+use crate::{
+    node::{channel::Channel, primary::Primary},
+    tasks::Task,
+};
 
 /// Key of a process in the keeper's table. A replacement that runs beside the old one has a key of its own.
 pub(super) fn key(id: u64, generation: u64) -> String {
@@ -76,7 +80,9 @@ pub(super) struct State {
     /// Its stop policy, and the restart policy that the last exit was judged by.
     pub(super) policy: Policy,
     pub(super) timers: BTreeMap<Timer, Task>,
-    pub(super) channel: Option<Channel>,
+    pub(super) channel: Option<Rc<Channel>>,
+    /// As a worker of a cluster: who answers it.
+    pub(super) primary: Option<Primary>,
     pub(super) stdin: Option<OwnedFd>,
     /// Which of its log pipes the keeper was asked for.
     pub(super) piped: HashSet<String>,
@@ -127,6 +133,7 @@ impl State {
             policy,
             timers: BTreeMap::new(),
             channel: None,
+            primary: None,
             stdin: None,
             piped: HashSet::new(),
             generation: 0,
@@ -145,6 +152,15 @@ impl State {
             retired: false,
             worker: 0,
             listening: false,
+        }
+    }
+
+    /// Its process has ended, or was not started: nobody is at the other ends any more.
+    pub(super) fn hang_up(&mut self, id: u64) {
+        self.channel = None;
+        self.stdin = None;
+        if let Some(primary) = self.primary.take() {
+            primary.detach(&key(id, self.generation));
         }
     }
 

@@ -17,6 +17,7 @@ use upkeep_supervise::{
 use upkeep_sys::clock;
 
 use super::{
+    cluster,
     god::{God, PREFIX},
     launch,
     process::{KEPT_VERSION, Kept, Process, State, key, parse_key},
@@ -41,6 +42,8 @@ pub(crate) struct Found {
     alive: Vec<(String, Alive)>,
     exits: Vec<ExitRecord>,
     descriptors: BTreeSet<String>,
+    /// Notes on clusters.
+    clusters: BTreeMap<String, Vec<u8>>,
 }
 
 impl Found {
@@ -70,6 +73,9 @@ impl Found {
                     if let Some(kept) = read(&bytes) {
                         found.kept.insert(id, kept);
                     }
+                }
+                None if key.starts_with(cluster::NOTE) => {
+                    found.clusters.insert(key, bytes);
                 }
                 None => listing.notes.push((key, bytes)),
             }
@@ -109,10 +115,12 @@ pub(super) fn recover(god: &Rc<God>, mut found: Found) {
         .map(|(id, kept)| (key(*id, kept.generation), *id))
         .collect();
     let mut alive: HashMap<u64, Alive> = HashMap::new();
+    let mut living = BTreeSet::new();
     for (key, process) in std::mem::take(&mut found.alive) {
         match known.get(&key) {
             Some(id) => {
                 alive.insert(*id, process);
+                living.insert(key);
             }
             // Deleted, or replaced: its end had been ordered.
             None => god.context.link.order(|id| Request::Signal {
@@ -137,13 +145,15 @@ pub(super) fn recover(god: &Rc<God>, mut found: Found) {
     for exit in found.exits {
         god.remember(&exit, "of a process that is no longer in the list".to_owned(), "");
     }
-    for name in found.descriptors {
-        if name.starts_with(super::cluster::LISTENER) {
-            god.cluster.found(name);
-        } else {
-            god.context.link.order(|id| Request::CloseDescriptor { id, name });
-        }
+    let (listeners, others): (Vec<_>, Vec<_>) = found
+        .descriptors
+        .into_iter()
+        .partition(|name| name.starts_with(cluster::LISTENER));
+    for name in others {
+        god.context.link.order(|id| Request::CloseDescriptor { id, name });
     }
+    // Before any channel is here: those are asked for and come later.
+    cluster::recover(god, &found.clusters, listeners, &living);
 }
 
 fn adopt(
@@ -192,8 +202,16 @@ fn adopt(
         fetch(god, name.clone(), move |god, descriptor| {
             let Some(process) = of.upgrade() else { return };
             if at == 0 {
-                let channel = launch::serve_channel(god, &process, generation, descriptor);
-                process.state.borrow_mut().channel = channel.ok();
+                // It may have ended meanwhile.
+                let lives = {
+                    let state = process.state.borrow();
+                    state.generation == generation && state.machine.pid().is_some()
+                };
+                if lives
+                    && let Ok(channel) = launch::serve_channel(god, &process, generation, descriptor, true)
+                {
+                    launch::hold(god, &process, channel);
+                }
             } else {
                 process.state.borrow_mut().stdin = Some(descriptor);
             }

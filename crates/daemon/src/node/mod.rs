@@ -1,0 +1,24 @@
+//! Clusters of Node workers whose primary is this daemon, with no Node in the data path.
+//!
+//! # What this is for
+//!
+//! An unmodified Node app that is started as a worker of a cluster asks its primary for what it listens on. Here the
+//! primary is the daemon: sockets belong to the *app*, are kept by the keeper, and outlive workers, reloads and
+//! daemons. Both personalities use it: PM2's cluster mode and `mode: cluster` of our own apps.
+//!
+//! # Parts
+//!
+//! - [`channel`]: the codec of one worker's channel; knows lines, descriptors and acknowledgements.
+//! - [`primary`]: the protocol of one app's cluster: queries, listeners, who uses what. Knows no process.
+//! - [`balance`]: round robin, where an app asks for it: we accept and pass each connection on.
+//! - [`bind`]: from the words of a query to a socket.
+//!
+//! Nothing in here starts, signals or judges a process: owners do, by what they are told.
+
+pub(crate) mod balance;
+pub(crate) mod bind;
+pub(crate) mod channel;
+pub(crate) mod primary;
+
+/// Why the keeper is spoken to through this: tests bind without one.
+pub(crate) mod keep;

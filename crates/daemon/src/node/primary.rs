@@ -1,0 +1,762 @@
+//! The primary of one app's cluster: what workers ask, and what they listen on.
+//!
+//! # Listeners
+//!
+//! A listener belongs to the app. It is made by the first worker that asks for it, is kept by the keeper, and outlives
+//! workers, reloads and daemons. It ends when the app is stopped ([`Primary::release`]), or when the last worker that
+//! is connected and not on its way out has said `close`. A worker that dies or is told to go leaves it as it is: what
+//! connects meanwhile waits in the kernel's queue.
+//!
+//! The same key (address, port, type, descriptor; the index of the call where the port is 0) is the same
+//! listener for all workers. The first worker's `data` is given to all later ones: TLS servers keep the keys of their
+//! session tickets there. Keys, `data` and who uses what are a note with the keeper, so that the next daemon goes on with
+//! the very same answers.
+//!
+//! # Workers
+//!
+//! ```text
+//! starting ──online──▶ online ──listening──▶ listening ──retire──▶ draining ──▶ (detached)
+//! ```
+//!
+//! Each arrow may be left out: a worker may die, or be told to go, at any point. Time limits are the owner's. Every query is
+//! answered, if need be with an errno, except those of a worker that is on its way out (Node's primary does the same).
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    os::fd::OwnedFd,
+    rc::Rc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use upkeep_sys::clock;
+
+use super::{
+    balance::{Balance, Passing},
+    bind::{self, EADDRINUSE, EBADF, EMFILE, ENOBUFS, Kind, Place, Query},
+    channel::Channel,
+    keep::Keep,
+};
+use crate::tasks::Task;
+
+/// How many listeners an app may have.
+const LISTENERS_MAX: usize = 1024;
+/// How many queries of an app may be under way.
+const QUERIES_MAX: usize = 8192;
+/// Format of [`Kept`].
+const VERSION: u32 = 1;
+
+/// What an owner is told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Told {
+    /// The worker runs; its app has not begun yet.
+    Online,
+    /// A server of the app listens. `where_`: in words.
+    Listening { kind: Kind, place: String },
+    /// A server of the app could not listen: it was told so as well.
+    Refused { place: String, errno: i32 },
+    /// The app asked to leave the cluster: it will end by itself.
+    Leaves,
+    /// A value that the app sent.
+    Message(Value),
+}
+
+/// What the next daemon must know.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    version: u32,
+    listeners: BTreeMap<String, KeptListener>,
+    workers: BTreeMap<String, KeptWorker>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptListener {
+    data: Value,
+    kind: Kind,
+    place: Option<Place>,
+    shown: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct KeptWorker {
+    phase: Phase,
+    promoted: bool,
+    uses: BTreeMap<String, Use>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Phase {
+    Starting,
+    Online,
+    Listening,
+    Draining,
+}
+
+/// How a worker gets its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Use {
+    /// It accepts by itself.
+    Shared,
+    /// We accept and pass them on.
+    Passed,
+}
+
+pub(super) struct Listener {
+    /// Absent until the keeper has been asked, in a daemon that found it.
+    handle: Option<Rc<OwnedFd>>,
+    data: Value,
+    pub(super) kind: Kind,
+    place: Option<Place>,
+    shown: String,
+    pub(super) passing: Option<Passing>,
+}
+
+pub(super) struct Worker {
+    pub(super) channel: Option<Rc<Channel>>,
+    pub(super) phase: Phase,
+    /// Whether it may get connections that we pass on.
+    pub(super) promoted: bool,
+    pub(super) uses: BTreeMap<String, Use>,
+    /// Sockets that it was started with: number → name in the keeper's table.
+    sockets: BTreeMap<u32, String>,
+    /// The connection that is on its way to it.
+    pub(super) busy: Option<u64>,
+    /// When it got its last one, as a count.
+    pub(super) served: u64,
+}
+
+impl Worker {
+    fn new(kept: Option<KeptWorker>) -> Self {
+        let kept = kept.unwrap_or(KeptWorker {
+            phase: Phase::Starting,
+            promoted: false,
+            uses: BTreeMap::new(),
+        });
+        Self {
+            channel: None,
+            phase: kept.phase,
+            promoted: kept.promoted,
+            uses: kept.uses,
+            sockets: BTreeMap::new(),
+            busy: None,
+            served: 0,
+        }
+    }
+}
+
+/// The primary of one app. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Primary(pub(super) Rc<Inner>);
+
+impl std::fmt::Debug for Primary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Primary")
+            .field("prefix", &self.0.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) struct Inner {
+    pub(super) keep: Rc<dyn Keep>,
+    /// How the names of the app's sockets begin.
+    prefix: String,
+    note: String,
+    balance: Cell<Balance>,
+    pub(super) listeners: RefCell<BTreeMap<String, Listener>>,
+    pub(super) workers: RefCell<BTreeMap<String, Worker>>,
+    tell: Box<dyn Fn(&str, Told)>,
+    /// Numbers of our messages. They begin at the time, so that none is one of a daemon before.
+    seq: Cell<u64>,
+    queries: Cell<usize>,
+    /// Answers that carry a socket, by worker and number of the query: should they not arrive.
+    pub(super) served: Cell<u64>,
+}
+
+impl Primary {
+    /// A primary. `prefix`: how the names of its sockets begin in the keeper's table; it says the app and ends so that no
+    /// other app's prefix begins with it. `tell` is called from within calls of this and must not call back.
+    pub(crate) fn new(
+        keep: Rc<dyn Keep>,
+        prefix: String,
+        note: String,
+        balance: Balance,
+        tell: impl Fn(&str, Told) + 'static,
+    ) -> Self {
+        Self(Rc::new(Inner {
+            keep,
+            prefix,
+            note,
+            balance: Cell::new(balance),
+            listeners: RefCell::default(),
+            workers: RefCell::default(),
+            tell: Box::new(tell),
+            seq: Cell::new(clock::unix_ms().saturating_mul(1000)),
+            queries: Cell::new(0),
+            served: Cell::new(0),
+        }))
+    }
+
+    /// How later workers get their connections.
+    pub(crate) fn set_balance(&self, balance: Balance) {
+        self.0.balance.set(balance);
+    }
+
+    /// Takes up what a daemon before noted, and sockets that the keeper has, by their names. `living`: workers that run;
+    /// their channels come with [`Self::attach`]. What the note tells of others is forgotten.
+    pub(crate) fn recover(
+        &self,
+        note: Option<&[u8]>,
+        names: impl IntoIterator<Item = String>,
+        living: &BTreeSet<String>,
+    ) {
+        let kept = note
+            .and_then(|note| serde_json::from_slice::<Kept>(note).ok())
+            .filter(|kept| kept.version == VERSION)
+            .unwrap_or_default();
+        {
+            let mut listeners = self.0.listeners.borrow_mut();
+            let mut known = kept.listeners;
+            for name in names {
+                let Some(key) = name.strip_prefix(&self.0.prefix) else {
+                    continue;
+                };
+                let kept = known.remove(key);
+                let (data, kind, place, shown) = kept.map_or_else(
+                    || (Value::Null, Kind::Tcp, None, key.to_owned()),
+                    |kept| (kept.data, kept.kind, kept.place, kept.shown),
+                );
+                listeners.entry(key.to_owned()).or_insert(Listener {
+                    handle: None,
+                    data,
+                    kind,
+                    place,
+                    shown,
+                    passing: None,
+                });
+            }
+        }
+        let mut passed = BTreeSet::new();
+        for (copy, kept) in kept.workers {
+            if !living.contains(&copy) {
+                continue;
+            }
+            let uses = kept.uses.iter().filter(|(_, how)| **how == Use::Passed);
+            passed.extend(uses.map(|(key, _)| key.clone()));
+            self.0.workers.borrow_mut().insert(copy, Worker::new(Some(kept)));
+        }
+        self.0.remember();
+        for key in passed {
+            let inner = Rc::clone(&self.0);
+            Task::spawn_short("node listener again", async move {
+                if inner.handle(&key).await.is_some() {
+                    Passing::begin(&inner, &key);
+                }
+            });
+        }
+    }
+
+    /// A worker's channel. `sockets`: what the worker was started with, by number, with the names in the
+    /// keeper's table.
+    pub(crate) fn attach(&self, copy: &str, channel: Rc<Channel>, sockets: BTreeMap<u32, String>) {
+        {
+            let mut workers = self.0.workers.borrow_mut();
+            let worker = workers
+                .entry(copy.to_owned())
+                .or_insert_with(|| Worker::new(None));
+            worker.channel = Some(channel);
+            worker.sockets = sockets;
+        }
+        self.0.remember();
+        // One that was promoted by a daemon before.
+        Passing::freed(&self.0, copy);
+    }
+
+    /// The worker has ended. What was on its way to it goes to another.
+    pub(crate) fn detach(&self, copy: &str) {
+        let gone = self.0.workers.borrow_mut().remove(copy);
+        if let Some(worker) = gone {
+            Passing::gone(&self.0, copy, &worker);
+            self.0.remember();
+        }
+    }
+
+    /// The worker may get connections that we pass on: it is ready in its owner's eyes.
+    pub(crate) fn promote(&self, copy: &str) {
+        let promoted = match self.0.workers.borrow_mut().get_mut(copy) {
+            Some(worker) => !std::mem::replace(&mut worker.promoted, true),
+            None => false,
+        };
+        if promoted {
+            self.0.remember();
+            Passing::freed(&self.0, copy);
+        }
+    }
+
+    /// Tells a worker to take no more connections, to end those it has, and to hang up. `false`: it has no
+    /// channel, does not read it, or is Bun, which would drop what is under way.
+    pub(crate) fn retire(&self, copy: &str, before: Option<&Value>) -> bool {
+        let channel = {
+            let mut workers = self.0.workers.borrow_mut();
+            let Some(worker) = workers.get_mut(copy) else {
+                return false;
+            };
+            let Some(channel) = worker.channel.clone().filter(|channel| !channel.is_bun()) else {
+                return false;
+            };
+            worker.phase = Phase::Draining;
+            channel
+        };
+        self.0.remember();
+        if let Some(before) = before {
+            // Who does not know it is not harmed; who does not read is told nothing either below.
+            let _ = channel.send(before);
+        }
+        let disconnect = json!({"cmd": "NODE_CLUSTER", "act": "disconnect", "seq": self.0.next_seq()});
+        channel.send(&disconnect)
+    }
+
+    /// Whether a worker has said that it listens.
+    pub(crate) fn is_listening(&self, copy: &str) -> bool {
+        self.0
+            .workers
+            .borrow()
+            .get(copy)
+            .is_some_and(|worker| worker.phase == Phase::Listening)
+    }
+
+    /// Closes everything: the app is stopped.
+    pub(crate) fn release(&self) {
+        let listeners = std::mem::take(&mut *self.0.listeners.borrow_mut());
+        for (key, listener) in listeners {
+            self.0.close(&key, listener);
+        }
+        self.0.remember();
+    }
+
+    /// A message of a worker.
+    pub(crate) fn hear(&self, copy: &str, message: Value) {
+        if message.get("cmd").and_then(Value::as_str) != Some("NODE_CLUSTER") {
+            (self.0.tell)(copy, Told::Message(message));
+            return;
+        }
+        match message.get("act").and_then(Value::as_str) {
+            Some("online") => {
+                self.0.phase(copy, Phase::Online);
+                (self.0.tell)(copy, Told::Online);
+            }
+            Some("queryServer") => self.query(copy, message),
+            Some("listening") => {
+                let query = Query::read(&message);
+                self.0.phase(copy, Phase::Listening);
+                Passing::freed(&self.0, copy);
+                let kind = match query.family {
+                    bind::Family::Udp4 | bind::Family::Udp6 => Kind::Udp,
+                    bind::Family::Unix => Kind::Unix,
+                    bind::Family::V4 | bind::Family::V6 | bind::Family::Other => Kind::Tcp,
+                };
+                let place = query.shown();
+                (self.0.tell)(copy, Told::Listening { kind, place });
+            }
+            Some("close") => {
+                if let Some(key) = message.get("key").and_then(Value::as_str) {
+                    self.closed(copy, key);
+                }
+            }
+            Some("exitedAfterDisconnect") => {
+                let channel = {
+                    let mut workers = self.0.workers.borrow_mut();
+                    workers.get_mut(copy).and_then(|worker| {
+                        worker.phase = Phase::Draining;
+                        worker.channel.clone()
+                    })
+                };
+                self.0.remember();
+                if let Some(channel) = channel {
+                    let seq = self.0.next_seq();
+                    channel.send(&json!({"cmd": "NODE_CLUSTER", "ack": message.get("seq"), "seq": seq}));
+                }
+                (self.0.tell)(copy, Told::Leaves);
+            }
+            // An answer to a connection that was passed on; or what later versions of Node say, without waiting for an answer.
+            _ => {
+                if let (Some(seq), Some(accepted)) = (
+                    message.get("ack").and_then(Value::as_u64),
+                    message.get("accepted").and_then(Value::as_bool),
+                ) {
+                    Passing::answered(&self.0, copy, seq, accepted);
+                }
+            }
+        }
+    }
+
+    /// A message with a socket that the worker could not take, as it was sent.
+    pub(crate) fn undelivered(&self, copy: &str, message: &Value) {
+        if message.get("act").and_then(Value::as_str) == Some("newconn") {
+            if let Some(seq) = message.get("seq").and_then(Value::as_u64) {
+                Passing::answered(&self.0, copy, seq, false);
+            }
+            return;
+        }
+        let channel = {
+            let mut workers = self.0.workers.borrow_mut();
+            workers.get_mut(copy).and_then(|worker| {
+                if let Some(key) = message.get("key").and_then(Value::as_str) {
+                    worker.uses.remove(key);
+                }
+                worker.channel.clone()
+            })
+        };
+        if let Some(channel) = channel {
+            let mut answer = message.clone();
+            answer["errno"] = (-EMFILE).into();
+            channel.send(&answer);
+        }
+        self.0.remember();
+    }
+
+    fn query(&self, copy: &str, message: Value) {
+        if self.0.queries.get() >= QUERIES_MAX {
+            self.0.refuse(copy, &message, ENOBUFS);
+            return;
+        }
+        self.0.queries.set(self.0.queries.get() + 1);
+        let (inner, copy) = (Rc::clone(&self.0), copy.to_owned());
+        Task::spawn_short("node query", async move {
+            let query = Query::read(&message);
+            if let Err(errno) = inner.answer(&copy, &query, &message).await {
+                let refused = inner.refuse(&copy, &message, errno);
+                if refused {
+                    let place = query.shown();
+                    (inner.tell)(&copy, Told::Refused { place, errno });
+                }
+            }
+            inner.queries.set(inner.queries.get() - 1);
+        });
+    }
+
+    /// A worker has closed one of its servers.
+    fn closed(&self, copy: &str, key: &str) {
+        let unused = {
+            let mut workers = self.0.workers.borrow_mut();
+            let Some(worker) = workers.get_mut(copy) else {
+                return;
+            };
+            // It closes because it was told to: the next one goes on with the socket.
+            if worker.uses.remove(key).is_none() || worker.phase == Phase::Draining {
+                return;
+            }
+            !workers
+                .values()
+                .any(|worker| worker.phase != Phase::Draining && worker.uses.contains_key(key))
+        };
+        if unused {
+            let listener = self.0.listeners.borrow_mut().remove(key);
+            if let Some(listener) = listener {
+                self.0.close(key, listener);
+            }
+        }
+        self.0.remember();
+    }
+}
+
+impl Inner {
+    pub(super) fn next_seq(&self) -> u64 {
+        self.seq.set(self.seq.get() + 1);
+        self.seq.get()
+    }
+
+    fn phase(&self, copy: &str, phase: Phase) {
+        let changed = match self.workers.borrow_mut().get_mut(copy) {
+            // Who is on its way out stays so.
+            Some(worker) if worker.phase != Phase::Draining && worker.phase != phase => {
+                // A server that listens is not undone by a second `online`.
+                let back = worker.phase == Phase::Listening;
+                if !back {
+                    worker.phase = phase;
+                }
+                !back
+            }
+            _ => false,
+        };
+        if changed {
+            self.remember();
+        }
+    }
+
+    /// Notes the state for the next daemon.
+    fn remember(&self) {
+        let listeners = self.listeners.borrow();
+        let workers = self.workers.borrow();
+        let bytes = if listeners.is_empty() && workers.is_empty() {
+            Vec::new()
+        } else {
+            let kept = Kept {
+                version: VERSION,
+                listeners: listeners
+                    .iter()
+                    .map(|(key, listener)| {
+                        let kept = KeptListener {
+                            data: listener.data.clone(),
+                            kind: listener.kind,
+                            place: listener.place.clone(),
+                            shown: listener.shown.clone(),
+                        };
+                        (key.clone(), kept)
+                    })
+                    .collect(),
+                workers: workers
+                    .iter()
+                    .map(|(copy, worker)| {
+                        let kept = KeptWorker {
+                            phase: worker.phase,
+                            promoted: worker.promoted,
+                            uses: worker.uses.clone(),
+                        };
+                        (copy.clone(), kept)
+                    })
+                    .collect(),
+            };
+            serde_json::to_vec(&kept).unwrap_or_default()
+        };
+        self.keep.note(self.note.clone(), bytes);
+    }
+
+    /// Answers with an errno. `false`: nobody is there, or it is on its way out.
+    fn refuse(&self, copy: &str, message: &Value, errno: i32) -> bool {
+        let Some(channel) = self.asking(copy) else {
+            return false;
+        };
+        channel.send(&json!({
+            "cmd": "NODE_CLUSTER",
+            "ack": message.get("seq"),
+            "seq": self.next_seq(),
+            "key": Query::read(message).key,
+            "errno": -errno,
+            "data": message.get("data"),
+        }))
+    }
+
+    /// The channel of a worker whose queries are answered.
+    fn asking(&self, copy: &str) -> Option<Rc<Channel>> {
+        let workers = self.workers.borrow();
+        let worker = workers
+            .get(copy)
+            .filter(|worker| worker.phase != Phase::Draining)?;
+        worker.channel.clone()
+    }
+
+    /// The socket of a listener: ours, or what the keeper has. `None`: there is none.
+    async fn handle(&self, key: &str) -> Option<Rc<OwnedFd>> {
+        if let Some(listener) = self.listeners.borrow().get(key)
+            && let Some(handle) = &listener.handle
+        {
+            return Some(Rc::clone(handle));
+        }
+        let handle = Rc::new(self.keep.get(format!("{}{key}", self.prefix)).await?);
+        let mut listeners = self.listeners.borrow_mut();
+        let listener = listeners.entry(key.to_owned()).or_insert_with(|| Listener {
+            handle: None,
+            data: Value::Null,
+            kind: Kind::of(&handle).unwrap_or(Kind::Tcp),
+            place: None,
+            shown: key.to_owned(),
+            passing: None,
+        });
+        // Somebody else may have asked at the same time.
+        Some(Rc::clone(listener.handle.get_or_insert(handle)))
+    }
+
+    /// Answers a query with a socket, or with where we accept for the worker. Errors: what to answer instead.
+    async fn answer(self: &Rc<Self>, copy: &str, query: &Query, message: &Value) -> Result<(), i32> {
+        if self.asking(copy).is_none() {
+            return Ok(());
+        }
+        if let Some(fd) = query.fd {
+            return self.answer_foreign(copy, fd, query, message).await;
+        }
+        {
+            let mut workers = self.workers.borrow_mut();
+            let Some(worker) = workers.get_mut(copy) else {
+                return Ok(());
+            };
+            // Until it is bound nobody knows how; what counts is that the key is taken.
+            if worker.uses.contains_key(&query.key) {
+                return Err(EADDRINUSE);
+            }
+            worker.uses.insert(query.key.clone(), Use::Shared);
+        }
+        let bound = self.listener(query, message).await;
+        let handle = match bound {
+            Ok(handle) => handle,
+            Err(errno) => {
+                if let Some(worker) = self.workers.borrow_mut().get_mut(copy) {
+                    worker.uses.remove(&query.key);
+                }
+                return Err(errno);
+            }
+        };
+        let (kind, data) = {
+            let mut listeners = self.listeners.borrow_mut();
+            let Some(listener) = listeners.get_mut(&query.key) else {
+                // Closed meanwhile, by a stop.
+                return Err(EBADF);
+            };
+            // A daemon before died between binding and noting.
+            if listener.data.is_null() {
+                listener.data = message.get("data").cloned().unwrap_or_default();
+            }
+            (listener.kind, listener.data.clone())
+        };
+        let how = match (self.balance.get(), kind) {
+            (Balance::RoundRobin, Kind::Tcp | Kind::Unix) => Use::Passed,
+            // Datagrams have no connections to pass on.
+            (Balance::RoundRobin, Kind::Udp) | (Balance::Shared, _) => Use::Shared,
+        };
+        if let Some(worker) = self.workers.borrow_mut().get_mut(copy) {
+            worker.uses.insert(query.key.clone(), how);
+        }
+        // The next daemon must know before the worker does.
+        self.remember();
+        let Some(channel) = self.asking(copy) else {
+            return Ok(());
+        };
+        let mut answer = json!({
+            "cmd": "NODE_CLUSTER",
+            "ack": message.get("seq"),
+            "seq": self.next_seq(),
+            "key": query.key,
+            "errno": 0,
+            "data": data,
+        });
+        match how {
+            Use::Shared => channel.send_handle(answer, kind.native(), handle),
+            Use::Passed => {
+                if kind == Kind::Tcp
+                    && let Some(name) = bind::name_of(&handle)
+                {
+                    answer["sockname"] = name;
+                }
+                let sent = channel.send(&answer);
+                Passing::begin(self, &query.key);
+                sent
+            }
+        };
+        Ok(())
+    }
+
+    /// `listen({fd: 3})`: a socket that the worker was started with.
+    async fn answer_foreign(&self, copy: &str, fd: u32, query: &Query, message: &Value) -> Result<(), i32> {
+        let name = {
+            let workers = self.workers.borrow();
+            let worker = workers.get(copy).ok_or(EBADF)?;
+            worker.sockets.get(&fd).cloned().ok_or(EBADF)?
+        };
+        let handle = self.keep.get(name).await.ok_or(EBADF)?;
+        let kind = Kind::of(&handle).ok_or(EBADF)?;
+        let Some(channel) = self.asking(copy) else {
+            return Ok(());
+        };
+        let answer = json!({
+            "cmd": "NODE_CLUSTER",
+            "ack": message.get("seq"),
+            "seq": self.next_seq(),
+            "key": query.key,
+            "errno": 0,
+            "data": message.get("data"),
+        });
+        channel.send_handle(answer, kind.native(), Rc::new(handle));
+        Ok(())
+    }
+
+    /// The listener of a query: the one there is, or a new one.
+    async fn listener(&self, query: &Query, message: &Value) -> Result<Rc<OwnedFd>, i32> {
+        if let Some(handle) = self.handle(&query.key).await {
+            return Ok(handle);
+        }
+        if self.listeners.borrow().len() >= LISTENERS_MAX {
+            return Err(EMFILE);
+        }
+        let bound = bind_patiently(query).await?;
+        if let Some((handle, _)) = self.socket(&query.key) {
+            // Another worker was faster, while this one waited.
+            return Ok(handle);
+        }
+        let name = format!("{}{}", self.prefix, query.key);
+        let handle = Rc::new(bound.socket);
+        // Before anything else is waited for: the next worker that asks finds it.
+        self.listeners.borrow_mut().insert(
+            query.key.clone(),
+            Listener {
+                handle: Some(Rc::clone(&handle)),
+                data: message.get("data").cloned().unwrap_or_default(),
+                kind: bound.kind,
+                place: bound.place,
+                shown: query.shown(),
+                passing: None,
+            },
+        );
+        let copy = handle.try_clone().map_err(|_| EMFILE)?;
+        self.keep.put(name, copy).await;
+        Ok(handle)
+    }
+
+    fn close(&self, key: &str, listener: Listener) {
+        if let Some(place) = &listener.place {
+            place.remove();
+        }
+        self.keep.close(format!("{}{key}", self.prefix));
+    }
+
+    /// The socket of a listener, once it is here.
+    pub(super) fn socket(&self, key: &str) -> Option<(Rc<OwnedFd>, Kind)> {
+        let listeners = self.listeners.borrow();
+        let listener = listeners.get(key)?;
+        Some((Rc::clone(listener.handle.as_ref()?), listener.kind))
+    }
+}
+
+/// Binds. What this app has just closed may take a moment to be closed everywhere.
+async fn bind_patiently(query: &Query) -> Result<bind::Bound, i32> {
+    for _ in 0..3 {
+        match bind::bind(query) {
+            Err(EADDRINUSE) => tokio::time::sleep(Duration::from_millis(10)).await,
+            bound => return bound,
+        }
+    }
+    bind::bind(query)
+}
+
+/// Where an app listens and how many workers do: for people.
+impl Primary {
+    /// One line for each listener.
+    pub(crate) fn places(&self) -> Vec<String> {
+        let listeners = self.0.listeners.borrow();
+        listeners
+            .values()
+            .map(|listener| {
+                let real = listener
+                    .handle
+                    .as_ref()
+                    .and_then(|handle| bind::name_of(handle))
+                    .and_then(|name| name.get("port").cloned());
+                match real {
+                    Some(port) if listener.shown.ends_with(":0") => {
+                        format!("{} (port {port})", listener.shown)
+                    }
+                    _ => listener.shown.clone(),
+                }
+            })
+            .collect()
+    }
+}
+
+/// Maps by worker and number.
+pub(super) type ByWorker<T> = HashMap<(String, u64), T>;
+
+#[cfg(test)]
+#[path = "primary_tests.rs"]
+mod tests;
