@@ -27,16 +27,6 @@ use super::{
 };
 use crate::tasks::Task;
 
-/// How the workers of an app get their connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Balance {
-    /// All accept on one socket.
-    #[default]
-    Shared,
-    /// We accept, in turns.
-    RoundRobin,
-}
-
 /// How long to wait where every worker has refused, or there are no descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 

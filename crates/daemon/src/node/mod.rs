@@ -12,13 +12,18 @@
 //! - [`primary`]: the protocol of one app's cluster: queries, listeners, who uses what. Knows no process.
 //! - [`balance`]: round robin, where an app asks for it: we accept and pass each connection on.
 //! - [`bind`]: from the words of a query to a socket.
+//! - [`keep`]: what is needed of the keeper; tests do without one.
+//! - [`workers`]: what the actor of one of our own apps uses: channels, leaving, recovery.
+//! - [`preload`]: the file `drain.cjs`, and how a worker comes to load it.
+//! - [`unwrap`]: which programs may be workers at all: `npm start` and the like hide the app from its channel.
 //!
 //! Nothing in here starts, signals or judges a process: owners do, by what they are told.
 
 pub(crate) mod balance;
 pub(crate) mod bind;
 pub(crate) mod channel;
-pub(crate) mod primary;
-
-/// Why the keeper is spoken to through this: tests bind without one.
 pub(crate) mod keep;
+pub(crate) mod preload;
+pub(crate) mod primary;
+pub(crate) mod unwrap;
+pub(crate) mod workers;

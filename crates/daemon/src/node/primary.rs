@@ -31,10 +31,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use upkeep_model::listen::Balance;
 use upkeep_sys::clock;
 
 use super::{
-    balance::{Balance, Passing},
+    balance::Passing,
     bind::{self, EADDRINUSE, EBADF, EMFILE, ENOBUFS, Kind, Place, Query},
     channel::Channel,
     keep::Keep,
@@ -326,6 +327,15 @@ impl Primary {
             .borrow()
             .get(copy)
             .is_some_and(|worker| worker.phase == Phase::Listening)
+    }
+
+    /// Whether a worker was told to go, or goes by itself.
+    pub(crate) fn is_leaving(&self, copy: &str) -> bool {
+        self.0
+            .workers
+            .borrow()
+            .get(copy)
+            .is_some_and(|worker| worker.phase == Phase::Draining)
     }
 
     /// Closes everything: the app is stopped.

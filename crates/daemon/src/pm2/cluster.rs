@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use upkeep_model::state::{Actual, Desired};
+use upkeep_model::{
+    listen::Balance,
+    state::{Actual, Desired},
+};
 use upkeep_pm2::record;
 use upkeep_sys::clock;
 
@@ -18,7 +21,6 @@ use super::{
     process::{Process, State, key},
 };
 use crate::node::{
-    balance::Balance,
     keep::Keeper,
     primary::{Primary, Told},
 };

@@ -1,0 +1,27 @@
+// Loaded into the workers of a cluster before their script (`node --require`); `drain_preload: false` leaves it out. It does
+// nothing until the daemon says, just before it tells the worker to disconnect, that the worker is about to be replaced. From then
+// on every answer to a kept connection says `Connection: close`, and idle ones are cut only after a while: a client
+// that is just sending is answered. Sessions of HTTP/2 are told to go away, which ends what is under way first.
+'use strict';
+(() => {
+  // Children that the app forks load it only if they are workers too.
+  const at = process.execArgv.indexOf(__filename);
+  if (at > 0) process.execArgv.splice(at - 1, 2);
+  if (typeof process.send !== 'function') return;
+  process.on('internalMessage', (message) => {
+    if (!message || message.cmd !== 'NODE_UPKEEP_DRAIN') return;
+    const channel = require('diagnostics_channel').channel('http.server.request.start');
+    channel.subscribe(({ response }) => { response.shouldKeepAlive = false; });
+    for (const name of ['http', 'https']) {
+      const { prototype } = require(name).Server;
+      const close = prototype.closeIdleConnections;
+      if (close) prototype.closeIdleConnections = function closeLater() { setTimeout(() => close.call(this), message.grace); };
+    }
+    for (const socket of process._getActiveHandles()) {
+      for (const symbol of Object.getOwnPropertySymbols(socket)) {
+        const session = socket[symbol];
+        if (session && typeof session.goaway === 'function' && typeof session.close === 'function') session.close();
+      }
+    }
+  });
+})();
