@@ -27,6 +27,7 @@ use crate::{
         launch::{self, CopyId, parse_key},
         replace, sockets,
     },
+    node::workers,
     tasks::Task,
 };
 
@@ -118,6 +119,7 @@ pub(crate) fn recover(
             known.exits.push(record);
         }
     }
+    let mut clusters = clusters(&listing, &mut notes);
     let mut actors = BTreeMap::new();
     let mut needed = HashSet::new();
     for (record, revision) in records {
@@ -160,6 +162,7 @@ pub(crate) fn recover(
         }
         let found = Found {
             rollout: notes.remove(&replace::note_key(&name)),
+            node: clusters.remove(name.as_str()).unwrap_or_default(),
             copies,
         };
         actors.insert(name, Actor::start(context, Arc::new(record), revision, found));
@@ -167,6 +170,17 @@ pub(crate) fn recover(
     for (app, instances) in known {
         for (copy, known) in instances {
             unwanted(context, &app, copy, known);
+        }
+    }
+    for cluster in clusters.into_values() {
+        for name in cluster.names {
+            context.link.order(|id| Request::CloseDescriptor { id, name });
+        }
+        for key in cluster.notes.into_keys() {
+            context.link.tell(&Request::SetNote {
+                key,
+                bytes: Vec::new(),
+            });
         }
     }
     for key in notes.into_keys().filter(|key| key.starts_with(&note_key(""))) {
@@ -185,6 +199,30 @@ pub(crate) fn recover(
         context.link.order(|id| Request::CloseDescriptor { id, name });
     }
     Ok(actors)
+}
+
+/// What the keeper has of clusters, by app.
+fn clusters(listing: &Listing, notes: &mut HashMap<String, Vec<u8>>) -> HashMap<String, workers::Found> {
+    let mut clusters: HashMap<String, workers::Found> = HashMap::new();
+    for name in &listing.descriptors {
+        if let Some(app) = workers::Found::app_of(name) {
+            clusters
+                .entry(app.to_owned())
+                .or_default()
+                .names
+                .push(name.clone());
+        }
+    }
+    for (key, bytes) in notes.extract_if(|key, _| workers::Found::app_of(key).is_some()) {
+        if let Some(app) = workers::Found::app_of(&key) {
+            clusters
+                .entry(app.to_owned())
+                .or_default()
+                .notes
+                .insert(key, bytes);
+        }
+    }
+    clusters
 }
 
 /// A process or an exit that no record wants: a deletion or a scaling down was under way. What is left of its tree

@@ -50,6 +50,7 @@ use crate::{
     events::{self, Events},
     keeper_link::KeeperLink,
     logs::pump::Pump,
+    node::workers::{self, Workers},
     tasks::Task,
 };
 
@@ -126,6 +127,8 @@ pub(crate) enum Mail {
         pid: u32,
         verdict: Result<(), String>,
     },
+    /// What a worker of a Node cluster says.
+    Node { copy: CopyId, news: workers::News },
     /// Everything has been stopped: close the logs and end.
     Retire { done: oneshot::Sender<()> },
 }
@@ -155,6 +158,8 @@ pub(crate) struct Actor {
     pub(super) last_rollout: Option<Verdict>,
     pub(super) sockets: Sockets,
     pub(super) door: Door,
+    /// Channels of Node apps, made with the first one.
+    pub(super) workers: Option<Workers>,
     /// Pipes that the pump has.
     piped: HashSet<String>,
     /// What a waiting instance waits for.
@@ -163,7 +168,7 @@ pub(crate) struct Actor {
     unpiped: HashMap<String, String>,
     mailbox: mpsc::Receiver<Mail>,
     /// Our own address: weak, because the mailbox ends when the directory forgets us.
-    own: mpsc::WeakSender<Mail>,
+    pub(super) own: mpsc::WeakSender<Mail>,
     status: watch::Sender<Status>,
     changes: watch::Receiver<u64>,
 }
@@ -175,6 +180,8 @@ pub(crate) struct Found {
     pub(crate) copies: BTreeMap<CopyId, Known>,
     /// The note of a replacement.
     pub(crate) rollout: Option<Vec<u8>>,
+    /// What there is of a cluster.
+    pub(crate) node: workers::Found,
 }
 
 /// Key of an instance's note with the keeper.
@@ -198,6 +205,7 @@ impl Actor {
             last_rollout: None,
             sockets: Sockets::default(),
             door: Door::default(),
+            workers: None,
             piped: HashSet::new(),
             pending: None,
             unpiped: HashMap::new(),
@@ -228,6 +236,7 @@ impl Actor {
         if let Some(note) = found.rollout {
             self.resume_rollout(&note);
         }
+        self.recover_workers(found.node, &known);
         let count = self.count();
         // What lives and is of no use any more must be ended: it gets a slot too. Of an instance that has no copy at
         // all one is made, to be started if it is wanted.
@@ -471,6 +480,7 @@ impl Actor {
             }
             Mail::Spawned { copy, pid } => self.step_copy(copy, Event::Spawned { pid }),
             Mail::SpawnRefused { copy, why } => {
+                self.worker_ended(copy);
                 let why = self.why_without_pipes(copy).unwrap_or(why);
                 self.step_copy(copy, Event::SpawnFailed { why });
             }
@@ -492,6 +502,7 @@ impl Actor {
                     );
                 }
             }
+            Mail::Node { copy, news } => self.worker_says(copy, news),
             Mail::Retire { .. } => {} // handled by the loop, which it ends
         }
         self.forget_surplus();
@@ -524,6 +535,7 @@ impl Actor {
         let effects = slot.machine.step(&slot.policy, now, event);
         slot.look_at_readiness(now);
         self.carry_out(&mut slot, effects);
+        self.promote_worker(&slot);
         self.slots.insert(at, slot);
         self.publish();
     }
@@ -535,6 +547,7 @@ impl Actor {
     }
 
     fn exited(&mut self, copy: CopyId, record: ExitRecord) {
+        self.worker_ended(copy);
         let Some(at) = self.slots.iter().position(|slot| slot.copy == copy) else {
             self.log_exit(copy, record, "of an instance that is no longer wanted".to_owned());
             return;
@@ -744,13 +757,17 @@ impl Actor {
 
     /// Closes sockets that no copy needs, nor will need.
     fn close_sockets(&mut self) {
+        let at_work = |slot: &&Slot| {
+            let at_rest = slot.machine.actual().is_settled() && slot.machine.pid().is_none();
+            !at_rest || slot.machine.actual() == Actual::BackingOff
+        };
+        if !self.slots.iter().any(|slot| at_work(&slot)) {
+            self.release_workers();
+        }
         let keep: Vec<String> = self
             .slots
             .iter()
-            .filter(|slot| {
-                let at_rest = slot.machine.actual().is_settled() && slot.machine.pid().is_none();
-                !at_rest || slot.machine.actual() == Actual::BackingOff
-            })
+            .filter(at_work)
             .flat_map(|slot| self.wanted_sockets(slot))
             .chain(self.door_sockets())
             .map(|wanted| wanted.kept)
@@ -815,6 +832,7 @@ impl Actor {
         for effect in effects {
             match effect {
                 Effect::Spawn => self.launch(slot),
+                Effect::Signal { signal, .. } if self.drains_first(slot, signal) => {}
                 Effect::Signal { signal, tree } => {
                     if self.hold_signal(slot, signal, tree) {
                         continue;
@@ -879,7 +897,7 @@ impl Actor {
         }
     }
 
-    fn log(&self, copy: CopyId, what: &str, why: String, result: String) {
+    pub(super) fn log(&self, copy: CopyId, what: &str, why: String, result: String) {
         self.log_event(self.target(copy), what, why, result);
     }
 
@@ -937,15 +955,20 @@ impl Actor {
             sockets,
             port: slot.port,
         };
-        let launched = launch::spawn_spec(&slot.spec, slot.copy, &own, &places)
-            .and_then(|launched| launch::caged(&slot.spec, launched))
-            .and_then(|launched| {
-                crate::cage::check_keeper(&launched, self.context.link.protocol())?;
-                Ok(launched)
+        let prepared = launch::spawn_spec(&slot.spec, slot.copy, &own, &places)
+            .map_err(|error| error.to_string())
+            .and_then(|spec| self.prepare_worker(slot, spec))
+            .and_then(|spec| launch::caged(&slot.spec, spec).map_err(|error| error.to_string()))
+            .and_then(|spec| {
+                crate::cage::check_keeper(&spec, self.context.link.protocol()).map_err(|error| error.to_string())?;
+                Ok(spec)
             });
-        match launched {
-            Ok(spec) => self.context.link.spawn(launch::key(&self.name, slot.copy), spec),
-            Err(error) => self.refuse_launch(slot.copy, error.to_string()),
+        match prepared {
+            Ok(spec) => {
+                self.context.link.spawn(launch::key(&self.name, slot.copy), spec);
+                self.worker_launched(slot);
+            }
+            Err(why) => self.refuse_launch(slot.copy, why),
         }
     }
 
@@ -1030,6 +1053,9 @@ impl Actor {
         let (Some(check), Some(pid)) = (&slot.spec.readiness, slot.machine.pid()) else {
             return;
         };
+        if check.check == upkeep_model::app::Check::Message {
+            return; // it says so itself: see `cluster`
+        }
         let Some(mailbox) = self.mailbox_of_self() else {
             return;
         };

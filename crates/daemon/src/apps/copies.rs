@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use upkeep_model::{app::AppSpec, size::Span, state::Actual};
+use upkeep_model::{app::AppSpec, listen::Mode, size::Span, state::Actual};
 use upkeep_supervise::{
     event::Timer,
     instance::{Instance, Policy, Recovered},
@@ -94,7 +94,8 @@ pub(super) fn policy(spec: &AppSpec) -> Policy {
         restart: spec.restart.clone(),
         stop,
         has_dependencies: !spec.depends_on.is_empty(),
-        has_readiness: spec.readiness.is_some(),
+        // A worker is ready when it listens.
+        has_readiness: spec.readiness.is_some() || spec.mode == Mode::Cluster,
     }
 }
 

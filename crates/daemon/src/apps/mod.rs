@@ -20,6 +20,7 @@
 
 pub(crate) mod actor;
 mod check;
+mod cluster;
 pub(crate) mod copies;
 pub(crate) mod dependencies;
 pub(crate) mod director;

@@ -76,7 +76,8 @@ pub(crate) fn app(name: &AppName, entry: &AppEntry, usage: &Usage) -> AppView {
         namespace: entry.record.spec.namespace.clone(),
         desired: if wanted { Desired::Up } else { Desired::Down },
         revision: entry.revision,
-        has_readiness: entry.record.spec.readiness.is_some(),
+        has_readiness: entry.record.spec.readiness.is_some()
+            || entry.record.spec.mode == upkeep_model::listen::Mode::Cluster,
         instances,
         rollout: status.rollout.clone(),
         spec: None,

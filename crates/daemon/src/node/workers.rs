@@ -39,9 +39,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use upkeep_keeper::protocol::SpawnSpec;
 use upkeep_model::{
-    app::AppSpec,
+    app::{AppSpec, Check},
     listen::{Balance, Mode},
-    readiness::Check,
 };
 
 use super::{
@@ -107,7 +106,13 @@ struct Copy {
     leave: Option<Task>,
     told_listening: bool,
     told_ready: bool,
+    told_refused: u32,
 }
+
+/// How often an actor is told that a copy could not listen.
+const REFUSALS_TOLD: u32 = 3;
+/// How long a copy may take to leave that a daemon before told to go.
+const LEAVING: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 enum State {
@@ -283,6 +288,7 @@ impl Workers {
             leave: None,
             told_listening: false,
             told_ready: false,
+            told_refused: 0,
         };
         inner.copies.borrow_mut().insert(copy.to_owned(), known);
         inner.remember();
@@ -321,11 +327,6 @@ impl Workers {
         self.0.primary.release();
     }
 
-    /// Where the app listens, in words.
-    pub(crate) fn places(&self) -> Vec<String> {
-        self.0.primary.places()
-    }
-
     /// Takes up what a daemon before left. `living`: copies that run.
     pub(crate) fn recover(&self, found: Found, living: &BTreeSet<String>) {
         let inner = &self.0;
@@ -353,13 +354,14 @@ impl Workers {
                 inner.keep.close(name);
                 continue;
             };
-            // That it was ready is for the actor's machine to know; what was told before is told again at most once.
+            // The daemon before may have died before its actor knew: what is known is told again.
             let known = Copy {
                 kept: known,
                 channel: State::Coming(None),
                 leave: None,
-                told_listening: inner.primary.is_listening(&copy),
+                told_listening: false,
                 told_ready: false,
+                told_refused: 0,
             };
             inner.copies.borrow_mut().insert(copy.clone(), known);
             let asked = inner.keep.get(name);
@@ -449,6 +451,12 @@ impl Inner {
             (known.kept.sockets.clone(), drain)
         };
         self.primary.attach(copy, Rc::new(channel), sockets);
+        if resumed && self.primary.is_leaving(copy) {
+            self.leave_after(copy, LEAVING);
+        } else if resumed && self.primary.is_listening(copy) {
+            let place = self.primary.places().join(", ");
+            self.tell_listening(copy, place);
+        }
         if let Some(limit) = drain
             && !self.drain(copy, limit)
         {
@@ -457,15 +465,22 @@ impl Inner {
         Ok(())
     }
 
+    fn tell_listening(&self, copy: &str, place: String) {
+        let first = self
+            .copies
+            .borrow_mut()
+            .get_mut(copy)
+            .is_some_and(|known| !std::mem::replace(&mut known.told_listening, true));
+        if first {
+            (self.tell)(copy, News::Listening { place });
+        }
+    }
+
     fn told(&self, copy: &str, told: Told) {
         let news = match told {
             Told::Listening { place, .. } => {
-                let first = self
-                    .copies
-                    .borrow_mut()
-                    .get_mut(copy)
-                    .is_some_and(|known| !std::mem::replace(&mut known.told_listening, true));
-                first.then_some(News::Listening { place })
+                self.tell_listening(copy, place);
+                None
             }
             Told::Message(message) if message.as_str() == Some("ready") => {
                 let first = self
@@ -475,7 +490,16 @@ impl Inner {
                     .is_some_and(|known| !std::mem::replace(&mut known.told_ready, true));
                 first.then_some(News::Ready)
             }
-            Told::Refused { place, errno } => Some(News::Refused { place, errno }),
+            Told::Refused { place, errno } => {
+                let mut copies = self.copies.borrow_mut();
+                let known = copies
+                    .get_mut(copy)
+                    .filter(|known| known.told_refused < REFUSALS_TOLD);
+                known.map(|known| {
+                    known.told_refused += 1;
+                    News::Refused { place, errno }
+                })
+            }
             Told::Online | Told::Leaves | Told::Message(_) => None,
         };
         if let Some(news) = news {
@@ -484,7 +508,7 @@ impl Inner {
     }
 
     fn drain(self: &Rc<Self>, copy: &str, limit: Duration) -> bool {
-        let (preloaded, again) = {
+        let preloaded = {
             let mut copies = self.copies.borrow_mut();
             let Some(known) = copies.get_mut(copy) else {
                 return false;
@@ -500,11 +524,8 @@ impl Inner {
                 State::Open => {}
                 State::Closed => return false,
             }
-            (known.kept.preloaded, known.leave.is_some())
+            known.kept.preloaded
         };
-        if again {
-            return true;
-        }
         let before = json!({"cmd": "NODE_UPKEEP_DRAIN", "grace": IDLE_GRACE_MS});
         // One that is on its way out is not told twice.
         let told = self.primary.is_leaving(copy) || self.primary.retire(copy, preloaded.then_some(&before));
