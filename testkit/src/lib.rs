@@ -6,6 +6,7 @@
 //! - [`Numbered`], [`stamps`], [`tally`]: what `upkeep-child` (see `src/bin/child.rs`) wrote, and whether it all
 //!   arrived.
 //! - [`process`]: what `/proc` says of processes.
+//! - [`node`]: real Nodes of several versions, and packages of npm.
 //! - [`load`]: requests to a server, and what became of every one.
 //!
 //! Start reading at [`Home::new`]; a test is usually:
@@ -21,6 +22,7 @@
 mod home;
 mod lines;
 pub mod load;
+pub mod node;
 pub mod process;
 mod wait;
 

@@ -11,7 +11,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use upkeep_sys::listener::{self, Options};
+use upkeep_sys::{
+    descriptor,
+    listener::{self, Options},
+};
 
 /// Numbers of Linux.
 pub(super) const EBADF: i32 = 9;
@@ -187,7 +190,21 @@ pub(super) struct Bound {
 }
 
 /// Binds and listens. Errors: the kernel's number.
+///
+/// The socket does not block: workers of one socket are woken together, and those who come too late must not wait in
+/// `accept`. (libuv takes a handle that it is given as it is.)
 pub(super) fn bind(query: &Query) -> Result<Bound, i32> {
+    let bound = bind_blocking(query)?;
+    make_nonblocking(&bound.socket)?;
+    Ok(bound)
+}
+
+/// See [`bind`].
+pub(super) fn make_nonblocking(socket: &OwnedFd) -> Result<(), i32> {
+    descriptor::set_nonblocking(socket, true).map_err(|error| error.errno)
+}
+
+fn bind_blocking(query: &Query) -> Result<Bound, i32> {
     let options = Options {
         v6_only: Some(query.flags & 1 != 0),
         reuse_address: query.flags & 4 != 0,

@@ -567,6 +567,8 @@ impl Inner {
             return Some(Rc::clone(handle));
         }
         let handle = Rc::new(self.keep.get(format!("{}{key}", self.prefix)).await?);
+        // It may be of a daemon that knew less.
+        bind::make_nonblocking(&handle).ok()?;
         let mut listeners = self.listeners.borrow_mut();
         let listener = listeners.entry(key.to_owned()).or_insert_with(|| Listener {
             handle: None,
@@ -667,6 +669,7 @@ impl Inner {
         };
         let handle = self.keep.get(name).await.ok_or(EBADF)?;
         let kind = Kind::of(&handle).ok_or(EBADF)?;
+        bind::make_nonblocking(&handle)?;
         let Some(channel) = self.asking(copy) else {
             return Ok(());
         };
