@@ -1,7 +1,7 @@
 // Loaded into the workers of a cluster before their script (`node --require`); `drain_preload: false` leaves it out. It does
 // nothing until the daemon says, just before it tells the worker to disconnect, that the worker is about to be replaced. From then
 // on every answer to a kept connection says `Connection: close`, and idle ones are cut only after a while: a client
-// that is just sending is answered. Sessions of HTTP/2 are told to go away, which ends what is under way first.
+// that is just sending is answered. Sessions of HTTP/2 are told to go away with their next answer, and what is under way is ended first.
 'use strict';
 (() => {
   // Children that the app forks load it only if they are workers too.
@@ -17,11 +17,20 @@
       const close = prototype.closeIdleConnections;
       if (close) prototype.closeIdleConnections = function closeLater() { setTimeout(() => close.call(this), message.grace); };
     }
-    for (const socket of process._getActiveHandles()) {
-      for (const symbol of Object.getOwnPropertySymbols(socket)) {
-        const session = socket[symbol];
-        if (session && typeof session.goaway === 'function' && typeof session.close === 'function') session.close();
+    // Newer Nodes end sessions of HTTP/2 by themselves when the server is closed.
+    if (!process.moduleLoadList.some((name) => name.endsWith('internal/http2/core'))) return;
+    const told = new WeakSet();
+    const { prototype } = require('http2').Http2ServerResponse;
+    const { end } = prototype;
+    prototype.end = function endAndLeave(...args) {
+      const session = this.stream && this.stream.session;
+      if (session && !session.closed && !session.destroyed && !told.has(session)) {
+        told.add(session);
+        // First a notice that refuses nothing: what is on its way is answered.
+        session.goaway(0, 2 ** 31 - 1);
+        setTimeout(() => session.close(), message.grace);
       }
-    }
+      return end.apply(this, args);
+    };
   });
 })();
