@@ -1,6 +1,6 @@
 //! What happens to an instance.
 
-use upkeep_model::exit::Exit;
+use upkeep_model::{exit::Exit, size::Span};
 
 /// What happens to an instance. Times are milliseconds of CLOCK_MONOTONIC, so that a clock that is set does nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,21 @@ pub enum Event {
     BecameUnready {
         /// What the check said.
         why: String,
+    },
+    /// Its process is there and does no good: a liveness check or the startup check failed, or it missed its
+    /// watchdog. It is stopped, and the restart policy judges that as a failure.
+    Unhealthy {
+        /// What the check said.
+        why: String,
+        /// Signal to begin with, where it is not the stop policy's (SIGABRT of a watchdog).
+        signal: Option<i32>,
+        /// Time to end, where it is not the stop policy's.
+        grace: Option<Span>,
+    },
+    /// It asks for more time to stop (`EXTEND_TIMEOUT_USEC` of sd_notify): none is over before that moment.
+    MoreTime {
+        /// CLOCK_MONOTONIC ms.
+        until_ms: u64,
     },
     /// A new daemon found its process alive in the keeper's table. `stray`: a killed keeper's child.
     Found {

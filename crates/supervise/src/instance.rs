@@ -45,6 +45,10 @@
 //! have not seen end (its `Spawned` was lost with a daemon, or is late). The last few pids that ended are
 //! remembered for that; an answer `Spawned` for a process whose exit came first is swallowed.
 //!
+//! **Health.** A process that is [`Event::Unhealthy`] is stopped as by order, and its end is judged by the restart
+//! policy as a failure, however it ended: it counts as a restart, with back-off and giving up. An order that comes
+//! meanwhile overtakes that verdict.
+//!
 //! **What lives on.** `leftovers` of an exit are swept before anything else starts. Strays (alive, but their keeper
 //! was killed) are stopped, and started again if they are wanted: nobody can learn their exit status and nobody
 //! reads their output.
@@ -121,6 +125,19 @@ pub struct Instance {
     ended_early: bool,
     timers: Vec<Armed>,
     epoch: u64,
+    /// In Stopping and Killing: it is ended because a check found it unhealthy, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unhealthy: Option<String>,
+    /// In Stopping: the signal it got, where it was not the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stop_signal: Option<i32>,
+    /// Which run of a schedule it was last ordered for; 0: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    run: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Whether the next process stands for a restart.
@@ -158,6 +175,9 @@ pub struct View {
     pub why: String,
     /// When the next start is due, while backing off.
     pub next_start_ms: Option<u64>,
+    /// Which run of a schedule it was last ordered for; 0: none.
+    #[serde(default)]
+    pub run: u64,
 }
 
 /// One step: what it goes by, and what comes of it.
@@ -193,7 +213,16 @@ impl Instance {
             ended_early: false,
             timers: Vec::new(),
             epoch: 0,
+            unhealthy: None,
+            stop_signal: None,
+            run: 0,
         }
+    }
+
+    /// The next order is that of a run of a schedule. It travels with the snapshot, and with the snapshot only: a
+    /// new daemon can tell a run that was asked for from one that was only decided.
+    pub fn mark_run(&mut self, run: u64) {
+        self.run = run;
     }
 
     /// The one way to change it: every event has an answer in every state, be it "nothing".
@@ -230,6 +259,7 @@ impl Instance {
                 .iter()
                 .find(|armed| armed.timer == Timer::Backoff)
                 .map(|armed| armed.at_ms),
+            run: self.run,
         }
     }
 
@@ -359,6 +389,18 @@ impl Instance {
                 Stopped | Waiting | Starting | Stopping | Killing | BackingOff | Completed | Failed | GaveUp,
                 Event::BecameReady | Event::BecameUnready { .. },
             ) => {} // of a process that is gone or going
+
+            // Health.
+            (Running, Event::Unhealthy { why, signal, grace }) => self.fail_health(turn, why, signal, grace),
+            (Stopping, Event::MoreTime { until_ms }) => self.extend_grace(turn, until_ms),
+            (
+                Stopped | Waiting | Starting | Stopping | Killing | BackingOff | Completed | Failed | GaveUp,
+                Event::Unhealthy { .. },
+            ) => {} // of a process that is gone or going
+            (
+                Stopped | Waiting | Starting | Running | Killing | BackingOff | Completed | Failed | GaveUp,
+                Event::MoreTime { .. },
+            ) => {} // there is no grace that runs
 
             // What a new daemon finds.
             (

@@ -32,6 +32,15 @@ pub enum End<'a> {
         /// After how long.
         uptime_ms: u64,
     },
+    /// A check found that it does no good, so it was ended: a failure, however it ended.
+    Unhealthy {
+        /// What the check said.
+        why: &'a str,
+        /// How it ended.
+        exit: Exit,
+        /// After how long.
+        uptime_ms: u64,
+    },
     /// There never was one; the text says why.
     NotSpawned(&'a str),
 }
@@ -145,13 +154,18 @@ impl End<'_> {
     pub fn describe(self) -> String {
         match self {
             Self::Exited { exit, uptime_ms } => words::ended(exit, uptime_ms),
+            Self::Unhealthy {
+                why,
+                exit,
+                uptime_ms,
+            } => format!("not alive: {why}; {}", words::ended(exit, uptime_ms)),
             Self::NotSpawned(why) => format!("could not be started: {why}"),
         }
     }
 
     fn uptime_ms(self) -> u64 {
         match self {
-            Self::Exited { uptime_ms, .. } => uptime_ms,
+            Self::Exited { uptime_ms, .. } | Self::Unhealthy { uptime_ms, .. } => uptime_ms,
             Self::NotSpawned(_) => 0,
         }
     }
@@ -168,6 +182,7 @@ fn ends_by_rule(policy: &RestartPolicy, end: End<'_>) -> Option<(Next, String)> 
             exit: Exit::Signal { .. } | Exit::OutOfMemory | Exit::Unknown,
             ..
         }
+        | End::Unhealthy { .. }
         | End::NotSpawned(_) => None,
     };
     if let Some(code) = code.filter(|code| policy.stop_codes.contains(code)) {
@@ -221,7 +236,7 @@ fn count_unstable(policy: &RestartPolicy, now_ms: u64, history: History<'_>, end
 fn pause(backoff: Backoff, last_ms: Option<u64>, end: End<'_>) -> (Span, Option<u64>) {
     let least = match end {
         End::NotSpawned(_) => SPAWN_FAILURE_PAUSE,
-        End::Exited { .. } => Span::default(),
+        End::Exited { .. } | End::Unhealthy { .. } => Span::default(),
     };
     match backoff {
         Backoff::None => (least, None),

@@ -15,6 +15,9 @@
 //! exited PID code N|SIGNAME|unknown [up SPAN] [leftovers]     (uptime: since its `spawned`, unless given)
 //! timer NAME [epoch N]        without epoch: the clock goes to when it is due, if that is later, and it fires
 //! ready | unready WHY
+//! unhealthy [signal NAME] [grace SPAN] WHY
+//! more time SPAN              it asks for a grace that is not over before then, from now
+//! run N                       the next order is that of run N of a schedule
 //! found PID [up SPAN] [stray] | not found
 //! daemon restarts             the instance goes through its JSON; its timers are started again
 //! recover [alive PID [up SPAN] [stray]] [exited PID code N …]…
@@ -124,6 +127,23 @@ fn backoff(text: &str) -> Backoff {
     }
 }
 
+fn unhealthy(mut words: &[&str]) -> Event {
+    let (mut signal, mut grace) = (None, None);
+    while let ["signal" | "grace", value, rest @ ..] = words {
+        if words[0] == "signal" {
+            signal = Some(signal_number(value).expect("a signal"));
+        } else {
+            grace = Some(value.parse().expect("a span"));
+        }
+        words = rest;
+    }
+    Event::Unhealthy {
+        why: words.join(" "),
+        signal,
+        grace,
+    }
+}
+
 fn timer(name: &str) -> Timer {
     serde_json::from_str(&format!("\"{name}\"")).unwrap_or_else(|_| panic!("no timer `{name}`"))
 }
@@ -214,6 +234,10 @@ impl Stage {
                 }
                 self.instance.recover(&self.policy, self.now_ms, known)
             }
+            ["run", run] => {
+                self.instance.mark_run(number(run));
+                return String::new();
+            }
             words => {
                 let event = match words {
                     ["start"] => Event::Ordered(Order::Start),
@@ -258,6 +282,10 @@ impl Stage {
                     }
                     ["ready"] => Event::BecameReady,
                     ["unready", ..] => Event::BecameUnready { why: tail(1) },
+                    ["unhealthy", words @ ..] => unhealthy(words),
+                    ["more", "time", span] => Event::MoreTime {
+                        until_ms: self.now_ms + millis(span),
+                    },
                     ["found", words @ ..] => {
                         let Alive {
                             pid,
@@ -367,6 +395,9 @@ fn shown_view(now_ms: u64, view: &View) -> String {
     }
     if let Some(next) = view.next_start_ms {
         out += &format!(" next start {}", Span::from_millis(next));
+    }
+    if view.run > 0 {
+        out += &format!(" run {}", view.run);
     }
     out + ": " + &view.why
 }

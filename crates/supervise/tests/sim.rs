@@ -118,6 +118,8 @@ enum Happening {
     Order(Order),
     Dependencies(bool),
     Probe(bool),
+    Unhealthy,
+    MoreTime,
     DaemonKilled,
     KeeperKilled,
 }
@@ -529,13 +531,23 @@ impl World {
             Happening::Probe(false) => self.step(Event::BecameUnready {
                 why: "it answered 503".to_owned(),
             }),
+            Happening::Unhealthy => {
+                let signal = self.dice.one_in(2).then_some(6);
+                let grace = self.dice.one_in(2).then(|| Span::from_millis(self.dice.below(500)));
+                let why = "it answered 503".to_owned();
+                self.step(Event::Unhealthy { why, signal, grace });
+            }
+            Happening::MoreTime => {
+                let until_ms = self.now_ms + self.dice.below(5000);
+                self.step(Event::MoreTime { until_ms });
+            }
             Happening::DaemonKilled => self.daemon_killed(),
             Happening::KeeperKilled => self.keeper_killed(),
         }
     }
 
     fn chaos(&mut self) {
-        let what = match self.dice.below(40) {
+        let what = match self.dice.below(44) {
             0..6 => Happening::Order(Order::Start),
             6..11 => Happening::Order(Order::Stop),
             11..17 => Happening::Order(Order::Restart),
@@ -543,7 +555,9 @@ impl World {
             23..25 => Happening::Dependencies(false),
             25..29 => Happening::Probe(true),
             29..31 => Happening::Probe(false),
-            31..39 => Happening::DaemonKilled,
+            31..33 => Happening::Unhealthy,
+            33..35 => Happening::MoreTime,
+            35..43 => Happening::DaemonKilled,
             _ => Happening::KeeperKilled,
         };
         let delay = self.dice.pick(&[0, 1, 2, 50, 700, 4000]);

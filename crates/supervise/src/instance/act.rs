@@ -2,6 +2,7 @@
 
 use upkeep_model::{
     exit::signal_name,
+    size::Span,
     state::{Actual, Desired},
 };
 
@@ -175,29 +176,60 @@ impl Instance {
 
     /// What is wanted afterwards stands in `desired` and `again`.
     pub(super) fn begin_stop(&mut self, turn: &mut Turn<'_>, reason: &str) {
+        self.begin_stop_with(turn, reason, None, None);
+    }
+
+    /// `signal`, `grace`: in place of the stop policy's.
+    fn begin_stop_with(
+        &mut self,
+        turn: &mut Turn<'_>,
+        reason: &str,
+        signal: Option<i32>,
+        grace: Option<Span>,
+    ) {
         let stop = turn.policy.stop;
         self.kills = 0;
-        let why = format!(
-            "{reason}: {} sent, {} to end",
-            signal_name(stop.signal),
-            stop.grace
-        );
+        self.stop_signal = signal;
+        self.unhealthy = None;
+        let (signal, grace) = (signal.unwrap_or(stop.signal), grace.unwrap_or(stop.grace));
+        let why = format!("{reason}: {} sent, {grace} to end", signal_name(signal));
         self.enter(turn, Actual::Stopping, why);
         turn.effects.push(Effect::Signal {
-            signal: stop.signal,
+            signal,
             tree: stop.tree,
         });
         self.arm(
             turn,
             Timer::Grace,
-            turn.now_ms.saturating_add(stop.grace.as_millis()),
+            turn.now_ms.saturating_add(grace.as_millis()),
         );
+    }
+
+    /// It runs and does no good.
+    pub(super) fn fail_health(
+        &mut self,
+        turn: &mut Turn<'_>,
+        why: String,
+        signal: Option<i32>,
+        grace: Option<Span>,
+    ) {
+        self.begin_stop_with(turn, &format!("not alive: {why}"), signal, grace);
+        self.unhealthy = Some(why);
+    }
+
+    /// It is ending and says that it needs longer.
+    pub(super) fn extend_grace(&mut self, turn: &mut Turn<'_>, until_ms: u64) {
+        if self.armed_at(Timer::Grace).is_some_and(|at| at < until_ms) {
+            let more = words::about(until_ms.saturating_sub(turn.now_ms));
+            self.arm(turn, Timer::Grace, until_ms);
+            self.why = format!("it is ending, and has asked for {more} more");
+        }
     }
 
     pub(super) fn kill(&mut self, turn: &mut Turn<'_>) {
         self.kills = 1;
         let waited = words::about(turn.now_ms.saturating_sub(self.since_ms));
-        let signal = signal_name(turn.policy.stop.signal);
+        let signal = signal_name(self.stop_signal.unwrap_or(turn.policy.stop.signal));
         let why = format!("did not end within {waited} of {signal}: SIGKILL sent to all its processes");
         self.enter(turn, Actual::Killing, why);
         self.send_kill(turn);
@@ -271,7 +303,9 @@ impl Instance {
         if restart {
             self.again = Again::Ordered;
         }
-        if was != (self.desired, self.again) {
+        // A person gives new tries: the verdict of a check is overtaken.
+        let overtaken = self.unhealthy.take().is_some();
+        if was != (self.desired, self.again) || overtaken {
             let verb = if restart { "restart" } else { "start" };
             self.why = format!("{verb} ordered: it is started again when its process has ended");
         }
@@ -281,6 +315,7 @@ impl Instance {
         if self.desired == Desired::Up {
             self.desired = Desired::Down;
             self.again = Again::No;
+            self.unhealthy = None;
             "stop ordered: it is not started again when its process has ended".clone_into(&mut self.why);
         }
     }
@@ -306,6 +341,7 @@ impl Instance {
             return; // told twice, or of a process before
         }
         let was = self.actual;
+        let unhealthy = self.unhealthy.take();
         if was == Actual::Starting {
             self.ended_early = true;
             self.started_ms = Some(turn.now_ms.saturating_sub(ended.uptime_ms));
@@ -330,9 +366,18 @@ impl Instance {
                 );
             }
             (_, Desired::Down) => self.settle_stopped(turn, &format!("stopped: {what}{note}")),
-            (Actual::Stopping | Actual::Killing, Desired::Up) => {
-                self.start_after_stop(turn, &format!("{what}{note}"));
-            }
+            (Actual::Stopping | Actual::Killing, Desired::Up) => match unhealthy {
+                Some(why) if self.again == Again::No => {
+                    let (exit, uptime_ms) = (ended.exit, ended.uptime_ms);
+                    let end = End::Unhealthy {
+                        why: &why,
+                        exit,
+                        uptime_ms,
+                    };
+                    self.judge(turn, end, &note);
+                }
+                _ => self.start_after_stop(turn, &format!("{what}{note}")),
+            },
             (_, Desired::Up) if self.again != Again::No => {
                 self.start_after_stop(turn, &format!("{what}{note}"));
             }
@@ -350,7 +395,7 @@ impl Instance {
     }
 
     /// Nobody asked for this end: what follows?
-    fn judge(&mut self, turn: &mut Turn<'_>, end: End<'_>, note: &str) {
+    pub(super) fn judge(&mut self, turn: &mut Turn<'_>, end: End<'_>, note: &str) {
         let history = History {
             starts: &self.starts,
             ordered_ms: self.ordered_ms,
@@ -368,6 +413,7 @@ impl Instance {
             Next::Start => {
                 self.cause = match end {
                     End::Exited { .. } => format!("started again after {}", end.describe()),
+                    End::Unhealthy { why, .. } => format!("started again because it was not alive: {why}"),
                     End::NotSpawned(_) => format!("started by another try; before, it {}", end.describe()),
                 };
                 if verdict.after.as_millis() == 0 {
@@ -415,6 +461,9 @@ impl Instance {
             self.unready(turn, &why);
         }
         self.blocked = false;
+        if !matches!(to, Actual::Stopping | Actual::Killing) {
+            self.unhealthy = None;
+        }
         self.why.clone_from(&why);
         let from = std::mem::replace(&mut self.actual, to);
         if from != to {

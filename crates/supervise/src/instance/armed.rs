@@ -44,6 +44,14 @@ impl Instance {
         turn.effects.push(armed.effect());
     }
 
+    /// When that timer fires, if it runs.
+    pub(super) fn armed_at(&self, timer: Timer) -> Option<u64> {
+        self.timers
+            .iter()
+            .find(|armed| armed.timer == timer)
+            .map(|armed| armed.at_ms)
+    }
+
     /// Whether the timer that fired was running; it no longer is.
     pub(super) fn disarm_fired(&mut self, timer: Timer, epoch: u64) -> bool {
         let before = self.timers.len();

@@ -6,7 +6,7 @@ use upkeep_model::{
 };
 
 use super::{Again, Instance, Policy, Turn};
-use crate::{effect::Effect, event::Event};
+use crate::{effect::Effect, event::Event, restart::End};
 
 /// A process that ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,9 @@ impl Instance {
     pub(super) fn vanished(&mut self, turn: &mut Turn<'_>) {
         let was = self.actual;
         self.ended_early = false;
+        if self.desired == Desired::Down {
+            self.unhealthy = None;
+        }
         if self.pid.is_some() {
             self.last_exit = Some(Exit::Unknown);
         }
@@ -141,9 +144,17 @@ impl Instance {
             (_, Desired::Down) => {
                 self.settle_stopped(turn, "stopped: its process was gone when a new daemon looked");
             }
-            (Actual::Stopping | Actual::Killing, Desired::Up) => {
-                self.start_after_stop(turn, "its process is gone");
-            }
+            (Actual::Stopping | Actual::Killing, Desired::Up) => match self.unhealthy.take() {
+                Some(why) if self.again == Again::No => {
+                    let end = End::Unhealthy {
+                        why: &why,
+                        exit: Exit::Unknown,
+                        uptime_ms: 0,
+                    };
+                    self.judge(turn, end, "");
+                }
+                _ => self.start_after_stop(turn, "its process is gone"),
+            },
             (Actual::Starting, Desired::Up) if self.again != Again::No => {
                 self.start_after_stop(turn, "it had not been started");
             }
