@@ -38,6 +38,7 @@
 
 pub mod effect;
 pub mod event;
+pub mod health;
 pub mod instance;
 pub mod order;
 pub mod pm2;
