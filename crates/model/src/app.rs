@@ -114,6 +114,7 @@ impl AppSpec {
             autostart: self.autostart,
             rollout: self.rollout,
             check: self.check.clone(),
+            schedule: self.schedule.clone(),
             ..other.clone()
         };
         self.differs_from(&other)
@@ -157,6 +158,9 @@ pub struct Probe {
     pub failure_threshold: u32,
     /// Successes in a row that make it ready.
     pub success_threshold: u32,
+    /// Grace of the stop that a failure leads to; absent: the stop policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Span>,
     /// Each pause is longer by up to so much, by chance: many probes do not come at once.
     #[serde(default)]
     pub jitter: Span,
@@ -174,6 +178,9 @@ pub enum Check {
         port: u16,
         /// Path with query.
         path: String,
+        /// Headers of the request, by name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        headers: BTreeMap<String, String>,
     },
     /// The port accepts a connection.
     Tcp {

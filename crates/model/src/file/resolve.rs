@@ -171,9 +171,14 @@ impl Context<'_> {
             probe("liveness", app.liveness)?,
             probe("startup", app.startup)?,
         );
+        let instances = self.instances(app.instances.as_ref().map(|instances| instances.value));
+        let schedule =
+            rollout::schedule(app.schedule, instances).map_err(|fault| at(fault.of_app(&name)))?;
+        let restart = policy::restart(app.restart, schedule.is_some())
+            .map_err(|fault| at(fault.of_app(&name)))?;
         Ok(AppSpec {
             namespace,
-            instances: self.instances(app.instances.as_ref().map(|instances| instances.value)),
+            instances,
             instance_var: app.instance_var.unwrap_or_else(|| "NODE_APP_INSTANCE".to_owned()),
             depends_on: app
                 .depends_on
@@ -182,7 +187,7 @@ impl Context<'_> {
                 .into_iter()
                 .map(|(on, condition)| (on.value, condition))
                 .collect(),
-            restart: policy::restart(app.restart).map_err(|fault| at(fault.of_app(&name)))?,
+            restart,
             stop: policy::stop(app.stop).map_err(|fault| at(fault.of_app(&name)))?,
             mode: app.mode.unwrap_or_else(|| {
                 // PM2 makes a cluster of a Node script as soon as a number of copies is given.
@@ -212,7 +217,7 @@ impl Context<'_> {
                 .map_err(|fault| at(fault.of_app(&name)))?,
             limits: rollout::limits(app.limits).map_err(|fault| at(fault.of_app(&name)))?,
             sandbox: rollout::sandbox(app.sandbox, &cwd).map_err(|fault| at(fault.of_app(&name)))?,
-            schedule: rollout::schedule(app.schedule).map_err(|fault| at(fault.of_app(&name)))?,
+            schedule,
             user: who("user", app.user).map_err(|fault| at(fault.of_app(&name)))?,
             group: who("group", app.group).map_err(|fault| at(fault.of_app(&name)))?,
             umask: app.umask.map(|umask| umask.0),

@@ -27,7 +27,7 @@ pub use self::{
     apps::{Apps, DependsOn},
     listen::{DoorSpec, ListenList, ListenSpec, TlsSpec},
     policy::{BackoffSpec, GiveUpSpec, Growing, Restart, RestartSpec, StartsWithinSpec, Stop},
-    probe::{HttpCheck, HttpParts, Readiness, TcpCheck, TcpParts},
+    probe::{ExecCheck, HttpCheck, HttpGet, HttpHeader, HttpParts, Readiness, TcpCheck, TcpParts},
     rollout::{LimitsSpec, RolloutSpec},
     sandbox::{SandboxParts, SandboxSpec},
     schedule::{ScheduleParts, ScheduleSpec},

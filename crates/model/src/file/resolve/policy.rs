@@ -8,7 +8,7 @@ use crate::{
         At, Fault, did_you_mean,
         v1::{self, BackoffSpec, GiveUpSpec, RlimitSpec},
     },
-    restart::{Backoff, GiveUp, RestartPolicy, StartsWithin, Unstable},
+    restart::{Backoff, GiveUp, RestartOn, RestartPolicy, StartsWithin, Unstable},
     size::Span,
     stop::StopPolicy,
 };
@@ -18,8 +18,10 @@ const LONGEST: Span = Span::from_secs(7 * 24 * 3600);
 /// Nobody waits longer than this for an app to stop.
 const LONGEST_GRACE: Span = Span::from_secs(24 * 3600);
 
-pub(super) fn restart(written: Option<At<v1::Restart>>) -> Result<RestartPolicy, Fault> {
+/// `scheduled`: the app is run by the clock, and not kept running.
+pub(super) fn restart(written: Option<At<v1::Restart>>, scheduled: bool) -> Result<RestartPolicy, Fault> {
     let position = written.as_ref().and_then(|written| written.position);
+    let unwritten = written.is_none();
     let spec = written.map(|written| written.value.0).unwrap_or_default();
     let fault = |message: String| Fault::new(position, message);
     let defaults = RestartPolicy::default();
@@ -68,8 +70,18 @@ pub(super) fn restart(written: Option<At<v1::Restart>>) -> Result<RestartPolicy,
         None if unstable.is_some() => None,
         None => defaults.give_up.starts_within,
     };
+    let on = match spec.on {
+        None if scheduled && unwritten => RestartOn::Never,
+        on => on.unwrap_or_default(),
+    };
+    if scheduled && matches!(on, RestartOn::Always | RestartOn::UnlessStopped) {
+        return Err(
+            fault("`restart` keeps it running, and `schedule` runs it by the clock".to_owned())
+                .hint("write `restart: {on: failure}` to repeat a run that fails, or leave it out"),
+        );
+    }
     Ok(RestartPolicy {
-        on: spec.on.unwrap_or_default(),
+        on,
         success_codes: spec.success_codes.map_or(defaults.success_codes, |codes| codes.0),
         stop_codes: spec.stop_codes.map_or_else(Vec::new, |codes| codes.0),
         backoff,

@@ -7,7 +7,7 @@ use crate::{
     file::{
         At, Fault,
         split::{needs_shell, split_words},
-        v1::{OneOrMany, Readiness},
+        v1::{HttpCheck, HttpGet, HttpParts, OneOrMany, Readiness, TcpCheck},
     },
     size::Span,
 };
@@ -37,6 +37,8 @@ pub(super) fn resolve(
         return Ok(None);
     };
     let fault = |message: String| Fault::new(position, message);
+    let mut probe = probe;
+    kubernetes(key, &mut probe).map_err(|(message, hint)| fault(message).hint(hint))?;
     let mut checks = Vec::new();
     if let Some(http) = probe.http {
         let own = || ports.env.get("PORT").and_then(|port| port.parse().ok());
@@ -57,10 +59,18 @@ pub(super) fn resolve(
                 "the path of `{key}.http` starts with `/` and has no blanks"
             )));
         }
+        let headers = http.0.headers.unwrap_or_default();
+        for (name, value) in &headers {
+            let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            if name.is_empty() || !name.bytes().all(token) || value.contains(|c: char| c.is_control()) {
+                return Err(fault(format!("`{key}.http`: `{}` is no header", name.escape_debug())));
+            }
+        }
         checks.push(Check::Http {
             host: http.0.host.unwrap_or_else(|| LOCALHOST.to_owned()),
             port,
             path,
+            headers,
         });
     }
     if let Some(tcp) = probe.tcp {
@@ -71,7 +81,7 @@ pub(super) fn resolve(
     }
     if let Some(exec) = probe.exec {
         checks.push(Check::Exec {
-            command: words(&format!("{key}.exec"), exec).map_err(fault)?,
+            command: words(&format!("{key}.exec"), exec.0).map_err(fault)?,
         });
     }
     if let Some(pattern) = probe.log {
@@ -105,7 +115,31 @@ pub(super) fn resolve(
     if failure_threshold == 0 || success_threshold == 0 {
         return Err(fault(format!("the thresholds of `{key}` are 1 at least")));
     }
+    if key != "readiness" {
+        if success_threshold != 1 {
+            return Err(fault(format!(
+                "`{key}.success_threshold` is {success_threshold}; for anything but readiness it can only be 1"
+            )));
+        }
+        if key == "liveness" && check == Check::Message {
+            return Err(fault("`liveness` cannot be told by a message, which comes once".to_owned())
+                .hint("`liveness: {notify: true}` is a watchdog; `http`, `tcp` and `exec` ask"));
+        }
+    }
+    for (name, span) in [
+        ("period", Some(period)),
+        ("timeout", Some(timeout)),
+        ("initial_delay", probe.initial_delay),
+        ("jitter", probe.jitter),
+        ("grace", probe.grace),
+    ] {
+        if let Some(span) = span.filter(|span| *span > LONGEST) {
+            return Err(fault(format!("`{key}.{name}` is {span}, which is longer than {LONGEST}"))
+                .hint("a number without a unit counts milliseconds"));
+        }
+    }
     Ok(Some(Probe {
+        grace: probe.grace,
         check,
         period,
         timeout,
@@ -131,7 +165,71 @@ pub(super) fn accepts() -> Probe {
         failure_threshold: 3,
         success_threshold: 1,
         jitter: Span::from_secs(1),
+        grace: None,
     }
+}
+
+/// Longer than this is a mistake.
+const LONGEST: Span = Span::from_secs(7 * 24 * 3600);
+
+/// Kubernetes' spelling of a probe becomes ours. A key may be written in one of the two.
+fn kubernetes(key: &str, probe: &mut Readiness) -> Result<(), (String, String)> {
+    fn take<T>(key: &str, ours: &mut Option<T>, name: &str, theirs: Option<T>) -> Result<(), (String, String)> {
+        match (&ours, theirs) {
+            (_, None) => Ok(()),
+            (None, theirs) => {
+                *ours = theirs;
+                Ok(())
+            }
+            (Some(_), Some(_)) => Err((
+                format!("`{key}` has `{name}` twice, in both spellings"),
+                "leave one of them out".to_owned(),
+            )),
+        }
+    }
+    let seconds = |seconds: Option<u32>| seconds.map(|seconds| Span::from_secs(seconds.into()));
+    let http = match probe.http_get.take() {
+        Some(HttpGet {
+            path,
+            port,
+            host,
+            scheme,
+            headers,
+        }) => {
+            if let Some(scheme) = scheme.filter(|scheme| !scheme.eq_ignore_ascii_case("http")) {
+                return Err((
+                    format!("`{key}.httpGet`: the scheme `{scheme}` is not supported"),
+                    "write `exec` with a client that checks certificates as you want it".to_owned(),
+                ));
+            }
+            let headers = headers.map(|headers| {
+                let pairs = headers.into_iter().map(|header| (header.name, header.value));
+                pairs.collect()
+            });
+            Some(HttpCheck(HttpParts {
+                host,
+                port,
+                path,
+                headers,
+            }))
+        }
+        None => None,
+    };
+    take(key, &mut probe.http, "http", http)?;
+    let tcp = probe.tcp_socket.take().map(TcpCheck);
+    take(key, &mut probe.tcp, "tcp", tcp)?;
+    take(key, &mut probe.period, "period", seconds(probe.period_seconds))?;
+    take(key, &mut probe.timeout, "timeout", seconds(probe.timeout_seconds))?;
+    let delay = seconds(probe.initial_delay_seconds);
+    take(key, &mut probe.initial_delay, "initial_delay", delay)?;
+    let (failures, successes) = (
+        probe.kubernetes_failure_threshold,
+        probe.kubernetes_success_threshold,
+    );
+    take(key, &mut probe.failure_threshold, "failure_threshold", failures)?;
+    take(key, &mut probe.success_threshold, "success_threshold", successes)?;
+    let grace = seconds(probe.termination_grace_period_seconds);
+    take(key, &mut probe.grace, "grace", grace)
 }
 
 /// A command from a list of words or a line.

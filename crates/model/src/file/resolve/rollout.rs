@@ -8,12 +8,15 @@ use crate::{
     limits::Limits,
     rollout::RolloutPolicy,
     sandbox::{CALL_GROUPS, Level, Sandbox},
-    schedule::Schedule,
+    schedule::{CATCH_UP_LIMIT, Overlap, START_WITHIN, Schedule, When},
     size::{ByteSize, Span},
 };
 
 /// Longer than this is a mistake (a bare number counts milliseconds).
 const LONGEST: Span = Span::from_secs(24 * 3600);
+
+/// A run that takes longer is no run.
+const LONGEST_RUN: Span = Span::from_secs(30 * 24 * 3600);
 
 pub(super) fn rollout(written: Option<At<v1::RolloutSpec>>) -> Result<RolloutPolicy, Fault> {
     let position = written.as_ref().and_then(|written| written.position);
@@ -166,7 +169,11 @@ pub(super) fn sandbox(written: Option<At<v1::SandboxSpec>>, cwd: &Path) -> Resul
     })
 }
 
-pub(super) fn schedule(written: Option<At<v1::ScheduleSpec>>) -> Result<Option<Schedule>, Fault> {
+/// `instances`: how many copies the app has.
+pub(super) fn schedule(
+    written: Option<At<v1::ScheduleSpec>>,
+    instances: u32,
+) -> Result<Option<Schedule>, Fault> {
     let Some(At { value, position }) = written else {
         return Ok(None);
     };
@@ -175,7 +182,45 @@ pub(super) fn schedule(written: Option<At<v1::ScheduleSpec>>) -> Result<Option<S
         return Err(Fault::new(position, "`schedule` says no time")
             .hint("write `0 3 * * *`, `@daily` or `every 30m`"));
     }
+    if let Err(error) = When::parse(&spec.at) {
+        let fault = Fault::new(position, format!("`schedule`: {}", error.message));
+        return Err(match error.hint {
+            Some(hint) => fault.hint(hint),
+            None => fault,
+        });
+    }
+    if spec.overlap == Some(Overlap::Allow) && instances < 2 {
+        return Err(Fault::new(
+            position,
+            "`schedule.overlap: allow` needs room for a second run",
+        )
+        .hint("write `instances: 4` for four runs at once"));
+    }
+    for (key, span) in [
+        ("jitter", spec.jitter),
+        ("start_within", spec.start_within),
+        ("timeout", spec.timeout),
+    ] {
+        if let Some(span) = span.filter(|span| *span > LONGEST_RUN) {
+            let message = format!("`schedule.{key}` is {span}, which is longer than {LONGEST_RUN}");
+            return Err(Fault::new(position, message).hint("a number without a unit counts milliseconds"));
+        }
+    }
+    if spec.timeout == Some(Span::default()) {
+        return Err(Fault::new(position, "`schedule.timeout` is zero, so nothing could run")
+            .hint("leave it out: a run may then take as long as it wants"));
+    }
+    let catch_up_limit = spec.catch_up_limit.unwrap_or(CATCH_UP_LIMIT);
+    if catch_up_limit == 0 || catch_up_limit > 1000 {
+        return Err(Fault::new(
+            position,
+            format!("`schedule.catch_up_limit` is {catch_up_limit}; from 1 to 1000 make sense"),
+        )
+        .hint("`catch_up: none` makes up for nothing"));
+    }
     Ok(Some(Schedule {
+        catch_up_limit,
+        start_within: spec.start_within.unwrap_or(START_WITHIN),
         at: spec.at,
         timezone: spec.timezone,
         jitter: spec.jitter.unwrap_or_default(),

@@ -1,11 +1,14 @@
 //! Readiness as it is written.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{
+        IntoDeserializer, MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
 };
 
 use super::OneOrMany;
@@ -22,8 +25,8 @@ pub struct Readiness {
     pub http: Option<HttpCheck>,
     /// Ready when the port accepts a connection: a port, `host:port`, or `{host, port}`.
     pub tcp: Option<TcpCheck>,
-    /// Ready when this command, run in `cwd`, ends with code 0.
-    pub exec: Option<OneOrMany>,
+    /// Ready when this command, run in `cwd`, ends with code 0: a list, a line, or `{command: […]}`.
+    pub exec: Option<ExecCheck>,
     /// Ready when a line of its output matches this regular expression.
     pub log: Option<String>,
     /// Ready when it says so by `sd_notify(3)`: `READY=1`; as liveness: as long as it says `WATCHDOG=1` in time.
@@ -44,11 +47,116 @@ pub struct Readiness {
     pub success_threshold: Option<u32>,
     /// Each pause is longer by up to so much, by chance. Default: a tenth of `period`.
     pub jitter: Option<Span>,
+    /// As liveness or startup: how long it may take to end when it has failed. Default: `stop.grace`.
+    pub grace: Option<Span>,
+    /// `http` as Kubernetes writes it.
+    #[serde(rename = "httpGet")]
+    pub http_get: Option<HttpGet>,
+    /// `tcp` as Kubernetes writes it.
+    #[serde(rename = "tcpSocket")]
+    pub tcp_socket: Option<TcpParts>,
+    /// `period` as Kubernetes writes it.
+    #[serde(rename = "periodSeconds")]
+    pub period_seconds: Option<u32>,
+    /// `timeout` as Kubernetes writes it.
+    #[serde(rename = "timeoutSeconds")]
+    pub timeout_seconds: Option<u32>,
+    /// `initial_delay` as Kubernetes writes it.
+    #[serde(rename = "initialDelaySeconds")]
+    pub initial_delay_seconds: Option<u32>,
+    /// `failure_threshold` as Kubernetes writes it.
+    #[serde(rename = "failureThreshold")]
+    pub kubernetes_failure_threshold: Option<u32>,
+    /// `success_threshold` as Kubernetes writes it.
+    #[serde(rename = "successThreshold")]
+    pub kubernetes_success_threshold: Option<u32>,
+    /// `grace` as Kubernetes writes it.
+    #[serde(rename = "terminationGracePeriodSeconds")]
+    pub termination_grace_period_seconds: Option<u32>,
+}
+
+/// An HTTP check as Kubernetes writes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map of `path`, `port`, `host`, `scheme` and `httpHeaders`")]
+pub struct HttpGet {
+    /// Path with query. Default: `/`.
+    pub path: Option<String>,
+    /// Port.
+    pub port: Option<u16>,
+    /// Host or address. Default: 127.0.0.1.
+    pub host: Option<String>,
+    /// `HTTP`; nothing else is supported.
+    pub scheme: Option<String>,
+    /// Headers of the request.
+    #[serde(rename = "httpHeaders")]
+    pub headers: Option<Vec<HttpHeader>>,
+}
+
+/// A header.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map of `name` and `value`")]
+pub struct HttpHeader {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// A command: a list, a line, or `{command: […]}`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExecCheck(pub OneOrMany);
+
+impl<'de> Deserialize<'de> for ExecCheck {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ExecVisitor;
+
+        impl<'de> Visitor<'de> for ExecVisitor {
+            type Value = ExecCheck;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a command: a list of words, a line, or a map with `command`")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ExecCheck, E> {
+                OneOrMany::deserialize(text.into_deserializer()).map(ExecCheck)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<ExecCheck, A::Error> {
+                OneOrMany::deserialize(SeqAccessDeserializer::new(items)).map(ExecCheck)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ExecCheck, A::Error> {
+                let parts = ExecParts::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(ExecCheck(parts.command))
+            }
+        }
+
+        // A scalar of any kind counts as the text that was written.
+        deserializer.deserialize_str(ExecVisitor)
+    }
+}
+
+/// The map.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `command`")]
+struct ExecParts {
+    /// Program and arguments.
+    command: OneOrMany,
+}
+
+impl JsonSchema for ExecCheck {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ExecCheck".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let (plain, parts) = (
+            generator.subschema_for::<OneOrMany>(),
+            generator.subschema_for::<ExecParts>(),
+        );
+        json_schema!({"description": "A command: a list of words, a line, or a map with `command`.", "anyOf": [plain, parts]})
+    }
 }
 
 /// An HTTP check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a map of `host`, `port` and `path`")]
+#[serde(deny_unknown_fields, expecting = "a map of `host`, `port`, `path` and `headers`")]
 pub struct HttpParts {
     /// Host or address. Default: 127.0.0.1.
     pub host: Option<String>,
@@ -56,6 +164,8 @@ pub struct HttpParts {
     pub port: Option<u16>,
     /// Path with query. Default: `/`.
     pub path: Option<String>,
+    /// Headers of the request, by name.
+    pub headers: Option<BTreeMap<String, String>>,
 }
 
 /// A TCP check.
@@ -99,6 +209,7 @@ fn http(text: &str) -> Option<HttpParts> {
             host: None,
             port: None,
             path: Some(text.to_owned()),
+            headers: None,
         });
     }
     let rest = text.strip_prefix("http://")?;
@@ -117,6 +228,7 @@ fn http(text: &str) -> Option<HttpParts> {
         host: Some(host),
         port: Some(port),
         path: Some(path),
+        headers: None,
     })
 }
 

@@ -30,13 +30,20 @@ pub struct ScheduleParts {
     pub timezone: Option<String>,
     /// Each run begins up to so much later, by chance. Default: none.
     pub jitter: Option<Span>,
-    /// If the run before has not ended: `skip`, `queue` or `replace`. Default: skip.
+    /// If the run before has not ended: `skip`, `queue`, `replace`, or `allow` (as many at once as
+    /// `instances`). Default: skip.
     pub overlap: Option<Overlap>,
     /// Which missed runs are made up for: `none`, `one` or `all`. Default: one.
     pub catch_up: Option<CatchUp>,
+    /// How many missed runs `all` makes up for, the newest. Default: 10.
+    pub catch_up_limit: Option<u32>,
+    /// How late a run may begin before it counts as missed. Default: 1m.
+    #[serde(alias = "starting_deadline")]
+    pub start_within: Option<Span>,
     /// How long a run may take. Default: as long as it wants.
     pub timeout: Option<Span>,
-    /// Command that is run when a run did not happen or could not be started.
+    /// Command that is run when a run did not happen, could not be started or was not started in time. It gets
+    /// `UPKEEP_APP`, `UPKEEP_REASON` and `UPKEEP_DUE`.
     pub on_missed: Option<OneOrMany>,
 }
 
