@@ -44,4 +44,5 @@ pub mod order;
 pub mod pm2;
 pub mod restart;
 pub mod rollout;
+pub mod schedule;
 pub mod words;
