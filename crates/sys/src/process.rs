@@ -135,6 +135,37 @@ pub(crate) fn descendants_among(stats: &[Stat], of: Pid) -> Vec<Pid> {
     found
 }
 
+/// Whether a process is `leader`, of its session, of its cgroup (if that is not ours too), or one of its descendants.
+pub fn is_within(pid: Pid, leader: Pid) -> bool {
+    if pid == leader {
+        return true;
+    }
+    let Ok(mut at) = stat(pid) else { return false };
+    if at.session == leader.raw() {
+        return true;
+    }
+    let group = |pid: &str| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
+    let own = group("self");
+    let of_leader = group(&leader.raw().to_string());
+    if of_leader.is_some() && of_leader != own && group(&pid.raw().to_string()) == of_leader {
+        return true;
+    }
+    // A chain of parents is not longer than this unless somebody plays games.
+    for _ in 0..256 {
+        if at.parent == leader.raw() {
+            return true;
+        }
+        match u32::try_from(at.parent).ok().and_then(Pid::from_unsigned) {
+            Some(parent) if parent.raw() > 1 => match stat(parent) {
+                Ok(stat) => at = stat,
+                Err(_) => return false,
+            },
+            _ => return false,
+        }
+    }
+    false
+}
+
 /// Memory that is its own plus its share of what is shared, KiB. Slower than the resident size; needs the right to
 /// trace the process.
 pub fn proportional_kib(pid: Pid) -> Result<u64> {

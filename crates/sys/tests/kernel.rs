@@ -380,3 +380,50 @@ fn adopting_what_is_not_open_is_an_error() {
     assert_eq!(descriptor::adopt(1).unwrap_err().errno, 9);
     let _ = std::io::stdout().flush();
 }
+
+/// Who sent a message is the kernel's word, and a descriptor that comes with it is closed: that is what
+/// `systemd-notify` waits for.
+#[test]
+fn a_notify_socket_tells_who_sent_what() {
+    use std::os::{fd::AsFd, linux::net::SocketAddrExt, unix::net::{SocketAddr, UnixDatagram}};
+    use upkeep_sys::notify::NotifySocket;
+
+    let name = format!("upkeep-test-notify-{}", std::process::id());
+    let socket = NotifySocket::bind(&name).expect("a socket");
+    assert_eq!(socket.receive().expect("nothing yet"), None);
+    upkeep_sys::notify::send(Some(format!("@{name}").as_ref()), "READY=1\nSTATUS=fine").expect("sent");
+    let message = socket.receive().expect("received").expect("a message");
+    assert_eq!(message.sender, Some(std::process::id()));
+    assert_eq!(message.text, "READY=1\nSTATUS=fine");
+    assert!(NotifySocket::bind(&name).is_err(), "the name is taken");
+    // Another process holds it while we are gone.
+    let duplicate = socket.as_fd().try_clone_to_owned().expect("a duplicate");
+    drop(socket);
+    let address = SocketAddr::from_abstract_name(&name).expect("an address");
+    UnixDatagram::unbound()
+        .and_then(|sender| sender.send_to_addr(b"WATCHDOG=1", &address))
+        .expect("sent");
+    let socket = NotifySocket::adopt(duplicate).expect("adopted");
+    assert_eq!(
+        socket.receive().expect("received").map(|message| message.text),
+        Some("WATCHDOG=1".to_owned())
+    );
+}
+
+#[test]
+fn a_process_is_within_its_tree_and_no_other() {
+    use upkeep_sys::{pid::Pid, process::is_within};
+
+    let own = Pid::from_unsigned(std::process::id()).expect("a pid");
+    let mut child = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .expect("a child");
+    let pid = Pid::from_unsigned(child.id()).expect("a pid");
+    assert!(is_within(pid, own));
+    assert!(is_within(pid, pid));
+    assert!(!is_within(own, pid), "a parent is not within its child");
+    child.kill().expect("killed");
+    child.wait().expect("reaped");
+    assert!(!is_within(pid, own), "it is gone");
+}
