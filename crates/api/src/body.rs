@@ -133,6 +133,9 @@ pub struct InstanceView {
     /// While it is being replaced: its other processes, coming or on their way out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<CopyView>,
+    /// What its checks say, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthView>,
     /// While backing off: when the next start is due, from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_start_in_ms: Option<u64>,
@@ -157,6 +160,49 @@ pub struct CopyView {
     pub leaving: bool,
     /// Why it is in this state.
     pub why: String,
+}
+
+/// What the checks of an instance say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HealthView {
+    /// Its startup check has not succeeded yet; the others wait.
+    pub starting: bool,
+    /// Its checks.
+    pub checks: Vec<CheckView>,
+    /// What it says of itself (`STATUS=`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Its main process, as it says (`MAINPID=`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_pid: Option<u32>,
+    /// Why it fails, as it says (`ERRNO=`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<i32>,
+    /// Messages that came from processes outside of its tree and were not heard.
+    #[serde(default)]
+    pub strangers: u32,
+}
+
+/// What one check says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckView {
+    /// `startup`, `readiness` or `liveness`.
+    pub role: String,
+    /// What is tried or waited for.
+    pub what: String,
+    /// Successes in a row.
+    pub good: u32,
+    /// Failures in a row.
+    pub bad: u32,
+    /// When the last answer came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_at: Option<UnixTime>,
+    /// How long it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
+    /// What was wrong; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// Accounting of one log.

@@ -23,7 +23,7 @@ use crate::{
         actor::{Actor, Context, Found, note_key},
         copies::Known,
         directory::{AppRecord, PREFIX, RECORD_VERSION},
-        door, exits,
+        door, exits, health,
         launch::{self, CopyId, parse_key},
         replace, sockets,
     },
@@ -83,8 +83,10 @@ pub(crate) fn recover(
     let logged = logged_exits(context, &exits)?;
     let mut notes: HashMap<String, Vec<u8>> = std::mem::take(&mut listing.notes).into_iter().collect();
     let mut known: BTreeMap<AppName, BTreeMap<CopyId, Known>> = BTreeMap::new();
+    let mut needed = HashSet::new();
     let now = clock::monotonic_ms();
     for child in &listing.children {
+        needed.insert(health::notify::descriptor_name(&child.key));
         if let Some((app, copy)) = parse_key(&child.key) {
             let alive = Alive {
                 pid: child.pid,
@@ -121,7 +123,6 @@ pub(crate) fn recover(
     }
     let mut clusters = clusters(&listing, &mut notes);
     let mut actors = BTreeMap::new();
-    let mut needed = HashSet::new();
     for (record, revision) in records {
         let name = record.spec.name.clone();
         let mut copies = known.remove(&name).unwrap_or_default();
@@ -136,7 +137,9 @@ pub(crate) fn recover(
                 continue;
             };
             if app == name {
-                copies.entry(copy).or_default().note = notes.remove(&key);
+                let known = copies.entry(copy).or_default();
+                known.health = notes.remove(&health::note_key(&launch::key(&name, copy)));
+                known.note = notes.remove(&key);
             }
         }
         let specs = [
@@ -183,16 +186,23 @@ pub(crate) fn recover(
             });
         }
     }
-    for key in notes.into_keys().filter(|key| key.starts_with(&note_key(""))) {
+    let of_copies = |key: &String| key.starts_with(&note_key("")) || key.starts_with(health::NOTE);
+    for key in notes.into_keys().filter(of_copies) {
         context.link.tell(&Request::SetNote {
             key,
             bytes: Vec::new(),
         });
     }
     let ours = |name: &String| {
-        ["log:", sockets::LISTEN, sockets::TRIAL, door::CONVERSATION]
-            .iter()
-            .any(|start| name.starts_with(start))
+        [
+            "log:",
+            sockets::LISTEN,
+            sockets::TRIAL,
+            door::CONVERSATION,
+            health::notify::PREFIX,
+        ]
+        .iter()
+        .any(|start| name.starts_with(start))
     };
     let left_over = |name: &String| ours(name) && !needed.contains(name);
     for name in listing.descriptors.into_iter().filter(left_over) {

@@ -60,7 +60,9 @@ impl When {
     /// Reads `*/5 * * * *`, `@daily`, `every 30m`, `@every 30m`.
     pub fn parse(text: &str) -> Result<Self, CronError> {
         let text = text.trim();
-        let every = text.strip_prefix("every ").or_else(|| text.strip_prefix("@every "));
+        let every = text
+            .strip_prefix("every ")
+            .or_else(|| text.strip_prefix("@every "));
         let Some(every) = every else {
             return Cron::parse(text).map(|cron| Self::Cron(Box::new(cron)));
         };
@@ -78,7 +80,10 @@ impl When {
             ));
         }
         if span > Span::from_secs(366 * 86_400) {
-            return Err(fail(format!("`every {span}` is more than a year"), "write `@yearly`"));
+            return Err(fail(
+                format!("`every {span}` is more than a year"),
+                "write `@yearly`",
+            ));
         }
         Ok(Self::Every(span))
     }

@@ -309,9 +309,25 @@ impl Health {
         if self.alive_by_ms.is_some() {
             self.renew(plan, now_ms);
         }
-        self.end_by_ms = self
-            .end_by_ms
-            .map(|_| now_ms.saturating_add(plan.stop_grace_ms));
+        self.end_by_ms = self.end_by_ms.map(|_| now_ms.saturating_add(plan.stop_grace_ms));
+    }
+
+    /// Of a process that was ready before anything was known of its health: it stays so until a check says otherwise.
+    pub fn was_ready(&mut self, plan: &Plan, now_ms: u64, dice: u64) {
+        if !self.begun {
+            self.startup.next_ms = None;
+            self.begin(plan, now_ms, dice);
+        }
+        self.ready = Some(true);
+        self.readiness.steady = true;
+    }
+
+    /// The process is being stopped: nothing is asked any more.
+    pub fn close(&mut self) {
+        self.over = true;
+        for role in Role::ALL {
+            self.tally_mut(role).next_ms = None;
+        }
     }
 
     /// What is known of a check.
@@ -459,9 +475,11 @@ impl Health {
                 }
                 Vec::new()
             }
-            Word::Trigger if plan.watchdog_ms().is_some() => {
-                self.end(plan, "it asked for it (WATCHDOG=trigger)".to_owned(), Some(SIGABRT))
-            }
+            Word::Trigger if plan.watchdog_ms().is_some() => self.end(
+                plan,
+                "it asked for it (WATCHDOG=trigger)".to_owned(),
+                Some(SIGABRT),
+            ),
             Word::Trigger => Vec::new(),
             Word::WatchdogEvery { millis } => {
                 if plan.watchdog_ms().is_some() {
@@ -488,7 +506,11 @@ impl Health {
             if now_ms < by {
                 return Vec::new();
             }
-            return self.end(plan, "it said STOPPING=1 and has not ended since".to_owned(), None);
+            return self.end(
+                plan,
+                "it said STOPPING=1 and has not ended since".to_owned(),
+                None,
+            );
         }
         if !self.begun {
             let Some(rule) = plan.startup.filter(|_| now_ms >= self.begin_by_ms) else {
@@ -496,7 +518,12 @@ impl Health {
             };
             let within = words::about(now_ms.saturating_sub(self.started_ms));
             let last = match (&self.startup.last, rule.way) {
-                (Some(Answer { failure: Some(why), .. }), _) => why.clone(),
+                (
+                    Some(Answer {
+                        failure: Some(why), ..
+                    }),
+                    _,
+                ) => why.clone(),
                 (_, Way::Asked) => "no answer yet".to_owned(),
                 (_, Way::Line) => "the line has not appeared in its log".to_owned(),
                 (_, Way::Notify) => "it has not sent READY=1".to_owned(),
@@ -591,14 +618,21 @@ impl Health {
     fn begin(&mut self, plan: &Plan, now_ms: u64, dice: u64) {
         self.begun = true;
         for role in [Role::Readiness, Role::Liveness] {
-            self.schedule_first(plan, role, now_ms, dice.rotate_left(if role == Role::Liveness { 17 } else { 0 }));
+            self.schedule_first(
+                plan,
+                role,
+                now_ms,
+                dice.rotate_left(if role == Role::Liveness { 17 } else { 0 }),
+            );
         }
-        let waits_for_ready =
-            plan.told_by(Role::Readiness, Way::Notify) && self.readiness.good == 0;
+        let waits_for_ready = plan.told_by(Role::Readiness, Way::Notify) && self.readiness.good == 0;
         match plan.liveness {
             Some(rule) if rule.way == Way::Notify && waits_for_ready => {}
             Some(rule) if !rule.asked() => {
-                self.renew(plan, now_ms.max(self.started_ms.saturating_add(rule.initial_delay_ms)));
+                self.renew(
+                    plan,
+                    now_ms.max(self.started_ms.saturating_add(rule.initial_delay_ms)),
+                );
             }
             Some(_) | None => {}
         }
@@ -670,10 +704,7 @@ impl Health {
     }
 
     fn over(&mut self, verdict: Verdict) -> Vec<Verdict> {
-        self.over = true;
-        for role in Role::ALL {
-            self.tally_mut(role).next_ms = None;
-        }
+        self.close();
         vec![verdict]
     }
 
@@ -693,7 +724,9 @@ impl Health {
         if self.over || !self.is_active(role) {
             return;
         }
-        let Some(rule) = plan.rule(role).copied() else { return };
+        let Some(rule) = plan.rule(role).copied() else {
+            return;
+        };
         let settled = match role {
             Role::Startup => false,
             Role::Readiness => self.ready == Some(true),
@@ -702,7 +735,8 @@ impl Health {
         let young = now_ms < self.started_ms.saturating_add(EAGER_FOR_MS);
         let tally = self.tally_mut(role);
         let pause = if tally.steady {
-            rule.period_ms.saturating_add(dice % rule.jitter_ms.saturating_add(1))
+            rule.period_ms
+                .saturating_add(dice % rule.jitter_ms.saturating_add(1))
         } else if settled {
             tally.steady = true;
             if rule.jitter_ms == 0 {

@@ -154,11 +154,9 @@ impl End<'_> {
     pub fn describe(self) -> String {
         match self {
             Self::Exited { exit, uptime_ms } => words::ended(exit, uptime_ms),
-            Self::Unhealthy {
-                why,
-                exit,
-                uptime_ms,
-            } => format!("not alive: {why}; {}", words::ended(exit, uptime_ms)),
+            Self::Unhealthy { why, exit, uptime_ms } => {
+                format!("not alive: {why}; {}", words::ended(exit, uptime_ms))
+            }
             Self::NotSpawned(why) => format!("could not be started: {why}"),
         }
     }

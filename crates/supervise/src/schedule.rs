@@ -375,7 +375,10 @@ impl Clockwork {
                 let missed = late.len();
                 if on_time {
                     if let Some(due_s) = late.last().copied() {
-                        let why = format!("{} missed; the one that is due now stands for them", since(missed));
+                        let why = format!(
+                            "{} missed; the one that is due now stands for them",
+                            since(missed)
+                        );
                         actions.push(Action::Missed {
                             count: missed,
                             due_s,
@@ -397,14 +400,24 @@ impl Clockwork {
                         due_s: newest,
                         why: format!("it begins {by} after its time"),
                     });
-                    self.admit(ctx, newest, "a missed run is made up for".to_owned(), &mut actions);
+                    self.admit(
+                        ctx,
+                        newest,
+                        "a missed run is made up for".to_owned(),
+                        &mut actions,
+                    );
                 }
             }
             CatchUp::All => {
-                let limit = usize::try_from(setting.schedule.catch_up_limit).unwrap_or(1).max(1);
+                let limit = usize::try_from(setting.schedule.catch_up_limit)
+                    .unwrap_or(1)
+                    .max(1);
                 let dropped = times.len().saturating_sub(limit);
                 if dropped > 0 {
-                    let why = format!("{} missed; the newest {limit} are made up for", since(times.len()));
+                    let why = format!(
+                        "{} missed; the newest {limit} are made up for",
+                        since(times.len())
+                    );
                     actions.push(Action::Missed {
                         count: dropped,
                         due_s: times[dropped - 1],
@@ -501,9 +514,9 @@ impl Clockwork {
 
     /// By how many seconds the clock was put forward.
     fn look_at_clocks(&mut self, setting: &Setting<'_>, now: Clocks, actions: &mut Vec<Action>) -> i64 {
-        let jump_ms = self
-            .seen
-            .map_or(0, |seen| (now.unix_ms - seen.unix_ms) - (now.mono_ms - seen.mono_ms));
+        let jump_ms = self.seen.map_or(0, |seen| {
+            (now.unix_ms - seen.unix_ms) - (now.mono_ms - seen.mono_ms)
+        });
         self.seen = Some(now);
         let now_s = now.unix_s();
         let ahead = self.handled_s - now_s;

@@ -194,7 +194,12 @@ fn health_answers_as_its_files_say() {
         if update {
             fs::write(&path, &played).expect("writing it");
         } else {
-            assert_eq!(played, written, "{} (UPDATE_CASES=1 writes it anew)", path.display());
+            assert_eq!(
+                played,
+                written,
+                "{} (UPDATE_CASES=1 writes it anew)",
+                path.display()
+            );
         }
     }
 }
@@ -206,14 +211,22 @@ fn a_hundred_checks_are_not_made_at_once() {
     let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
     let mut seconds = [0_u32; 10];
     for pid in 0..100 {
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        dice = dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let roll = dice >> 20;
         let mut health = Health::new(&rules, pid, 0, 0, roll);
         assert_eq!(health.due(50), [Role::Readiness]);
-        assert_eq!(health.answered(&rules, Role::Readiness, 51, 1, None, roll), [Verdict::Ready]);
+        assert_eq!(
+            health.answered(&rules, Role::Readiness, 51, 1, None, roll),
+            [Verdict::Ready]
+        );
         let next = health.next_ms().expect("the first steady question");
         assert!((51..=10_060).contains(&next), "{next}");
         seconds[usize::try_from((next.min(9_999)) / 1000).expect("small")] += 1;
     }
-    assert!(seconds.iter().all(|count| (1..=30).contains(count)), "{seconds:?}");
+    assert!(
+        seconds.iter().all(|count| (1..=30).contains(count)),
+        "{seconds:?}"
+    );
 }

@@ -533,7 +533,10 @@ impl World {
             }),
             Happening::Unhealthy => {
                 let signal = self.dice.one_in(2).then_some(6);
-                let grace = self.dice.one_in(2).then(|| Span::from_millis(self.dice.below(500)));
+                let grace = self
+                    .dice
+                    .one_in(2)
+                    .then(|| Span::from_millis(self.dice.below(500)));
                 let why = "it answered 503".to_owned();
                 self.step(Event::Unhealthy { why, signal, grace });
             }

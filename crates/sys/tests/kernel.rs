@@ -385,7 +385,11 @@ fn adopting_what_is_not_open_is_an_error() {
 /// `systemd-notify` waits for.
 #[test]
 fn a_notify_socket_tells_who_sent_what() {
-    use std::os::{fd::AsFd, linux::net::SocketAddrExt, unix::net::{SocketAddr, UnixDatagram}};
+    use std::os::{
+        fd::AsFd,
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    };
     use upkeep_sys::notify::NotifySocket;
 
     let name = format!("upkeep-test-notify-{}", std::process::id());

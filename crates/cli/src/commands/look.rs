@@ -14,7 +14,7 @@ use crate::{
     args::Ls,
     connect::connect_or_start,
     exit::{Advised, Exit},
-    output::{Output, Paint, logs::Printer, table, time},
+    output::{Output, Paint, health, logs::Printer, table, time},
     settings::Settings,
 };
 
@@ -173,6 +173,7 @@ fn describe(app: &AppView, output: Output) -> anyhow::Result<String> {
     text.push_str(&table::apps(std::slice::from_ref(app), output));
     for instance in &app.instances {
         let _ = writeln!(text, "{}:{}  {}", app.name, instance.index, instance.why);
+        text.push_str(&health::lines(instance));
     }
     Ok(text)
 }
@@ -231,6 +232,7 @@ pub(crate) async fn why(word: &str, settings: &Settings, output: Output) -> anyh
     for instance in &app.instances {
         let state = table::state(&app, instance, output);
         let _ = writeln!(text, "{}:{}  {state}: {}", app.name, instance.index, instance.why);
+        text.push_str(&health::lines(instance));
         if let Some(next) = instance.next_start_in_ms {
             let _ = writeln!(text, "  next start in {}", time::span(next));
         }

@@ -76,9 +76,14 @@ fn name(app: &AppView, instance: &InstanceView) -> String {
 pub(crate) fn state(app: &AppView, instance: &InstanceView, output: Output) -> String {
     let checked = app.has_readiness;
     let (word, paint) = match instance.actual {
+        // A check fails, and not often enough yet to mean anything.
+        Actual::Running if instance.ready && is_failing(instance) => ("running (!)", Paint::Busy),
         Actual::Running if instance.ready => ("running", Paint::Good),
         // Without a check it is taken for ready after a moment, which is nobody's trouble.
         Actual::Running if !checked => ("running", Paint::Good),
+        Actual::Running if instance.health.as_ref().is_some_and(|health| health.starting) => {
+            ("starting up", Paint::Busy)
+        }
         Actual::Running => ("not ready", Paint::Busy),
         Actual::Stopped => ("stopped", Paint::Quiet),
         Actual::Completed => ("completed", Paint::Quiet),
@@ -93,9 +98,27 @@ pub(crate) fn state(app: &AppView, instance: &InstanceView, output: Output) -> S
     output.paint(paint, word)
 }
 
+fn is_failing(instance: &InstanceView) -> bool {
+    instance
+        .health
+        .iter()
+        .flat_map(|health| &health.checks)
+        .any(|check| check.bad > 0)
+}
+
 /// What a table says beside the state: nothing where all is well.
 fn reason(instance: &InstanceView) -> String {
+    let failing = instance
+        .health
+        .iter()
+        .flat_map(|health| &health.checks)
+        .find(|check| check.bad > 0);
+    if let (Actual::Running, Some(check)) = (instance.actual, failing) {
+        let why = check.failure.as_deref().unwrap_or("no word in time");
+        return format!("{}: {why}", check.role);
+    }
     match instance.actual {
+        Actual::Running if instance.health.is_some() && !instance.ready => instance.why.clone(),
         Actual::Running if instance.restarts == 0 => String::new(),
         Actual::Running => instance
             .last_exit

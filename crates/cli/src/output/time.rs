@@ -19,6 +19,15 @@ pub(crate) fn span(millis: u64) -> String {
     format!("{millis}ms")
 }
 
+/// How long ago a Unix time is, shortly.
+pub(crate) fn ago(at: f64) -> String {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64());
+    let millis = std::time::Duration::try_from_secs_f64(now - at).unwrap_or_default();
+    span(u64::try_from(millis.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Bytes with three digits: `1.5 MB` of 1024s.
 pub(crate) fn bytes(bytes: u64) -> String {
     let mut value = bytes as f64;

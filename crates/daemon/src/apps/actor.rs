@@ -21,7 +21,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use upkeep_api::body::Event as LogEvent;
 use upkeep_keeper::protocol::{ExitRecord, Request, Scope};
 use upkeep_model::{
-    app::Check,
     id::AppName,
     state::{Actual, Desired},
 };
@@ -29,6 +28,7 @@ use upkeep_store::Txn;
 use upkeep_supervise::{
     effect::Effect,
     event::{Event, Order, Timer},
+    health,
     instance::Instance,
     order::Gate,
     rollout::{TRIAL, Verdict},
@@ -40,9 +40,8 @@ use super::{
     dependencies,
     directory::{AppEntry, AppRecord, Directory, InstanceStatus, OtherCopy, Status},
     door::{self, DOOR, Door},
-    exits,
+    exits, health as monitor,
     launch::{self, CopyId},
-    probe,
     replace::{self, Concluded, Replacement},
     sockets::{self, Sockets},
 };
@@ -121,11 +120,11 @@ pub(crate) enum Mail {
     DoorFound { found: Result<OwnedFd, String> },
     /// Time to start the front door again.
     DoorAgain,
-    /// A readiness check came to a conclusion.
-    Readiness {
+    /// A check came to a conclusion.
+    Health {
         copy: CopyId,
         pid: u32,
-        verdict: Result<(), String>,
+        verdict: health::Verdict,
     },
     /// What a worker of a Node cluster says.
     Node { copy: CopyId, news: workers::News },
@@ -317,7 +316,8 @@ impl Actor {
             spec: Arc::new(spec),
             machine,
             timers: BTreeMap::new(),
-            probe: None,
+            health: None,
+            prepared: None,
             surplus: false,
             waits_for_sockets: false,
             door_takes: false,
@@ -393,11 +393,11 @@ impl Actor {
             (Desired::Up, _) | (Desired::Down, Desired::Down) => {}
         }
         slot.look_at_readiness(now);
-        if alive.is_some() && slot.machine.actual() == Actual::Running {
-            self.start_probe(&mut slot);
-        }
         self.tell_exits(copy, slot.machine.why(), known.exits);
         self.carry_out(&mut slot, effects);
+        if alive.is_some() && slot.machine.pid().is_some() {
+            self.start_health(&mut slot, known.health.as_deref());
+        }
         self.slots.push(slot);
     }
 
@@ -474,7 +474,10 @@ impl Actor {
             Mail::Spawned { copy, .. } if copy.index == DOOR => self.door_spawned(),
             Mail::SpawnRefused { copy, why } if copy.index == DOOR => self.door_failed(&why),
             Mail::Exited { copy, record } if copy.index == DOOR => {
-                let why = format!("the front door ended: {}", exits::exit(record.how, record.oom_kills));
+                let why = format!(
+                    "the front door ended: {}",
+                    exits::exit(record.how, record.oom_kills)
+                );
                 self.log_exit(copy, record, "the front door".to_owned());
                 self.door_failed(&why);
             }
@@ -487,19 +490,13 @@ impl Actor {
             Mail::Socket { kept, made } => self.socket_made(kept, made),
             Mail::Pipe { pipe, made } => self.pipe_made(pipe, made),
             Mail::Exited { copy, record } => self.exited(copy, record),
-            Mail::Readiness { copy, pid, verdict } => {
+            Mail::Health { copy, pid, verdict } => {
                 if self
                     .slots
                     .iter()
                     .any(|slot| slot.copy == copy && slot.machine.pid() == Some(pid))
                 {
-                    self.step_copy(
-                        copy,
-                        match verdict {
-                            Ok(()) => Event::BecameReady,
-                            Err(why) => Event::BecameUnready { why },
-                        },
-                    );
+                    self.judged(copy, verdict);
                 }
             }
             Mail::Node { copy, news } => self.worker_says(copy, news),
@@ -507,6 +504,20 @@ impl Actor {
         }
         self.forget_surplus();
         self.look_at_door();
+    }
+
+    /// What a check has said of the process of a copy.
+    fn judged(&mut self, copy: CopyId, verdict: health::Verdict) {
+        let event = match verdict {
+            health::Verdict::Ready => Event::BecameReady,
+            health::Verdict::Unready { why } => Event::BecameUnready { why },
+            health::Verdict::Unhealthy { why, signal, grace } => {
+                self.log(copy, "unhealthy", why.clone(), "it is ended".to_owned());
+                Event::Unhealthy { why, signal, grace }
+            }
+            health::Verdict::MoreTime { until_ms } => Event::MoreTime { until_ms },
+        };
+        self.step_copy(copy, event);
     }
 
     /// An order to some instances. Whatever was being replaced among them is not any more.
@@ -553,7 +564,7 @@ impl Actor {
             return;
         };
         let ours = self.slots[at].machine.pid().is_none_or(|pid| pid == record.pid);
-        self.slots[at].probe = None;
+        self.end_health(at);
         self.step(
             at,
             Event::Exited {
@@ -875,10 +886,11 @@ impl Actor {
     }
 
     fn changed(&mut self, slot: &mut Slot, from: Actual, to: Actual, why: String) {
-        if to == Actual::Running {
-            self.start_probe(slot);
-        } else {
-            slot.probe = None;
+        match (to, &slot.health) {
+            (Actual::Running, _) => self.start_health(slot, None),
+            // It may ask for more time to stop.
+            (Actual::Stopping | Actual::Killing, Some(health)) => health.quiet(),
+            _ => slot.health = None,
         }
         match to {
             // The exit's own event tells of these, unless there was no process.
@@ -955,17 +967,24 @@ impl Actor {
             sockets,
             port: slot.port,
         };
+        let key = launch::key(&self.name, slot.copy);
         let prepared = launch::spawn_spec(&slot.spec, slot.copy, &own, &places)
             .map_err(|error| error.to_string())
             .and_then(|spec| self.prepare_worker(slot, spec))
-            .and_then(|spec| launch::caged(&slot.spec, spec).map_err(|error| error.to_string()))
-            .and_then(|spec| {
-                crate::cage::check_keeper(&spec, self.context.link.protocol()).map_err(|error| error.to_string())?;
-                Ok(spec)
+            .and_then(|mut spec| {
+                let prepared = monitor::prepare(&self.context, &slot.spec, &key, &places, &mut spec)?;
+                Ok((spec, prepared))
+            })
+            .and_then(|(spec, prepared)| {
+                let spec = launch::caged(&slot.spec, spec).map_err(|error| error.to_string())?;
+                crate::cage::check_keeper(&spec, self.context.link.protocol())
+                    .map_err(|error| error.to_string())?;
+                Ok((spec, prepared))
             });
         match prepared {
-            Ok(spec) => {
-                self.context.link.spawn(launch::key(&self.name, slot.copy), spec);
+            Ok((spec, prepared)) => {
+                slot.prepared = Some(prepared);
+                self.context.link.spawn(key, spec);
                 self.worker_launched(slot);
             }
             Err(why) => self.refuse_launch(slot.copy, why),
@@ -1048,15 +1067,11 @@ impl Actor {
             .map(|why| format!("no pipe for its output: {why}"))
     }
 
-    fn start_probe(&self, slot: &mut Slot) {
-        slot.probe = None;
-        let (Some(check), Some(pid)) = (&slot.spec.readiness, slot.machine.pid()) else {
-            return;
-        };
-        if check.check == upkeep_model::app::Check::Message {
-            return; // it says so itself: see `cluster`
-        }
-        let Some(mailbox) = self.mailbox_of_self() else {
+    /// Begins to look after a process. `noted`: what a daemon before knew of its health.
+    fn start_health(&self, slot: &mut Slot, noted: Option<&[u8]>) {
+        slot.health = None;
+        let prepared = slot.prepared.take();
+        let (Some(pid), Some(mailbox)) = (slot.machine.pid(), self.mailbox_of_self()) else {
             return;
         };
         let own = launch::Own {
@@ -1064,16 +1079,29 @@ impl Actor {
             sockets: Vec::new(),
             port: slot.port,
         };
-        let mut check = check.clone();
-        match &mut check.check {
-            Check::Http { port, .. } | Check::Tcp { port, .. } if *port == 0 => {
-                *port = slot.port.unwrap_or(0);
-            }
-            _ => {}
+        let view = slot.machine.view();
+        let subject = monitor::Subject {
+            spec: Arc::clone(&slot.spec),
+            copy: slot.copy,
+            key: launch::key(&self.name, slot.copy),
+            pid,
+            started_ms: view.started_ms.unwrap_or_else(clock::monotonic_ms),
+            // It was started from the same: there is no error to expect here.
+            launch: launch::spawn_spec(&slot.spec, slot.copy, &own, &[]).unwrap_or_default(),
+            ready: view.ready,
+        };
+        slot.health = monitor::start(&self.context, subject, prepared, noted, mailbox);
+        if let (Some(health), true) = (&slot.health, view.actual != Actual::Running) {
+            health.quiet();
         }
-        // It was started from the same: there is no error to expect here.
-        let launch = launch::spawn_spec(&slot.spec, slot.copy, &own, &[]).unwrap_or_default();
-        slot.probe = Some(probe::start(check, launch, mailbox, slot.copy, pid));
+    }
+
+    /// A process has ended: nobody looks after it, and what was kept for that goes.
+    fn end_health(&mut self, at: usize) {
+        if self.slots[at].health.take().is_some() {
+            let key = launch::key(&self.name, self.slots[at].copy);
+            monitor::forget(&self.context, &key, &self.slots[at].spec);
+        }
     }
 
     /// Of the copies of an instance the one that serves: ready, else coming, the newest of them.
@@ -1123,6 +1151,7 @@ impl Actor {
                 view,
                 generation: slot.copy.generation,
                 others,
+                health: slot.health.as_ref().map(monitor::Monitor::handle),
             });
         }
         self.tell_door();

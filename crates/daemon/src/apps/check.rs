@@ -122,7 +122,7 @@ pub(super) async fn run(spec: &AppSpec) -> Result<(), Refusal> {
 }
 
 async fn obey(words: &[String], launch: &SpawnSpec) -> std::io::Result<Result<(), String>> {
-    let mut child = super::probe::child(words, launch)
+    let mut child = super::health::ask::child(words, launch)
         .ok_or(std::io::ErrorKind::InvalidInput)?
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

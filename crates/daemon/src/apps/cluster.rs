@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::mpsc::error::TrySendError;
 use upkeep_keeper::protocol::{Request, Scope, SpawnSpec};
-use upkeep_model::{app::Check, listen::Mode, state::Actual};
+use upkeep_model::{listen::Mode, state::Actual};
 use upkeep_supervise::event::Event;
 
 use super::{
@@ -104,13 +104,18 @@ impl Actor {
         let Some(slot) = self.slots.iter().find(|slot| slot.copy == copy) else {
             return;
         };
-        let check = slot.spec.readiness.as_ref().map(|probe| &probe.check);
+        let has_check = slot.spec.readiness.is_some() || slot.spec.startup.is_some();
         match news {
-            News::Listening { .. } if check.is_none() && slot.spec.mode == Mode::Cluster => {
+            News::Listening { .. } if !has_check && slot.spec.mode == Mode::Cluster => {
                 self.step_copy(copy, Event::BecameReady);
             }
-            News::Ready if check == Some(&Check::Message) => self.step_copy(copy, Event::BecameReady),
-            News::Listening { .. } | News::Ready => {}
+            // Whether a check waits for that is known there.
+            News::Ready => {
+                if let Some(health) = &slot.health {
+                    health.message();
+                }
+            }
+            News::Listening { .. } => {}
             News::Drained => {
                 if slot.machine.actual() != Actual::Stopping {
                     return; // it has ended, or is killed already

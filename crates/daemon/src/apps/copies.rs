@@ -10,7 +10,10 @@ use upkeep_supervise::{
     rollout::{Fact, Side, State},
 };
 
-use super::launch::CopyId;
+use super::{
+    health::{Monitor, Prepared},
+    launch::CopyId,
+};
 use crate::tasks::Task;
 use upkeep_keeper::protocol::ExitRecord;
 
@@ -24,7 +27,10 @@ pub(super) struct Slot {
     pub(super) policy: Policy,
     pub(super) machine: Instance,
     pub(super) timers: BTreeMap<Timer, (u64, u64)>,
-    pub(super) probe: Option<Task>,
+    /// Who looks after its process.
+    pub(super) health: Option<Monitor>,
+    /// What was made ready for a process that is being started.
+    pub(super) prepared: Option<Prepared>,
     /// Nobody wants it any more: it is forgotten once it has stopped.
     pub(super) surplus: bool,
     /// It waits for sockets before the keeper is asked to start it.
@@ -78,9 +84,17 @@ pub(super) fn read_note(bytes: &[u8]) -> Option<Kept> {
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     pub(crate) note: Option<Vec<u8>>,
+    /// The note about its health.
+    pub(crate) health: Option<Vec<u8>>,
     pub(crate) recovered: Recovered,
     /// Exit records to be told of, oldest first.
     pub(crate) exits: Vec<ExitRecord>,
+}
+
+/// Whether something tells its readiness: the check of that name, or else the startup check; a worker of a cluster is
+/// ready when it listens.
+pub(crate) fn has_readiness(spec: &AppSpec) -> bool {
+    spec.readiness.is_some() || spec.startup.is_some() || spec.mode == Mode::Cluster
 }
 
 /// What the machine needs of a specification.
@@ -94,8 +108,7 @@ pub(super) fn policy(spec: &AppSpec) -> Policy {
         restart: spec.restart.clone(),
         stop,
         has_dependencies: !spec.depends_on.is_empty(),
-        // A worker is ready when it listens.
-        has_readiness: spec.readiness.is_some() || spec.mode == Mode::Cluster,
+        has_readiness: has_readiness(spec),
     }
 }
 

@@ -167,6 +167,8 @@ pub(crate) struct InstanceStatus {
     pub(crate) generation: u32,
     /// Other copies of the same instance: coming, or on their way out.
     pub(crate) others: Vec<OtherCopy>,
+    /// What its checks say.
+    pub(crate) health: Option<super::health::Handle>,
 }
 
 /// A copy beside the one that serves.

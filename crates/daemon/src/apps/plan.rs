@@ -316,6 +316,9 @@ fn check(spec: &AppSpec) -> Result<(), Refusal> {
             spec.instances
         ));
     }
+    if let Err(why) = super::health::refuse(spec) {
+        return refuse(why);
+    }
     if !(1..=64).contains(&spec.stop.signal) {
         return refuse(format!("{} is no signal", spec.stop.signal));
     }

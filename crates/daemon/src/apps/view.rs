@@ -76,8 +76,7 @@ pub(crate) fn app(name: &AppName, entry: &AppEntry, usage: &Usage) -> AppView {
         namespace: entry.record.spec.namespace.clone(),
         desired: if wanted { Desired::Up } else { Desired::Down },
         revision: entry.revision,
-        has_readiness: entry.record.spec.readiness.is_some()
-            || entry.record.spec.mode == upkeep_model::listen::Mode::Cluster,
+        has_readiness: super::copies::has_readiness(&entry.record.spec),
         instances,
         rollout: status.rollout.clone(),
         spec: None,
@@ -112,6 +111,7 @@ fn instance(status: &InstanceStatus, usage: &Usage, now_ms: u64, now_unix: u64) 
         last_exit: view.last_exit,
         why: view.why.clone(),
         generation: status.generation,
+        health: status.health.as_ref().map(super::health::Handle::view),
         others: status
             .others
             .iter()

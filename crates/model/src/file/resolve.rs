@@ -172,10 +172,9 @@ impl Context<'_> {
             probe("startup", app.startup)?,
         );
         let instances = self.instances(app.instances.as_ref().map(|instances| instances.value));
-        let schedule =
-            rollout::schedule(app.schedule, instances).map_err(|fault| at(fault.of_app(&name)))?;
-        let restart = policy::restart(app.restart, schedule.is_some())
-            .map_err(|fault| at(fault.of_app(&name)))?;
+        let schedule = rollout::schedule(app.schedule, instances).map_err(|fault| at(fault.of_app(&name)))?;
+        let restart =
+            policy::restart(app.restart, schedule.is_some()).map_err(|fault| at(fault.of_app(&name)))?;
         Ok(AppSpec {
             namespace,
             instances,

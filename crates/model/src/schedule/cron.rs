@@ -149,15 +149,26 @@ fn part(field: Field, text: &str) -> Result<u64, CronError> {
         (_, Some((from, to))) => (value(field, from)?, value(field, to)?),
         (_, None) => {
             let from = value(field, range)?;
-            (from, if step.is_some() { most_of_all.max(from) } else { from })
+            (
+                from,
+                if step.is_some() {
+                    most_of_all.max(from)
+                } else {
+                    from
+                },
+            )
         }
     };
     if from > to {
-        return Err(CronError::new(format!("`{text}`: the {field} {from} is after {to}"))
-            .hint(format!("write two ranges: `{from}-{most_of_all},{least}-{to}`")));
+        return Err(
+            CronError::new(format!("`{text}`: the {field} {from} is after {to}"))
+                .hint(format!("write two ranges: `{from}-{most_of_all},{least}-{to}`")),
+        );
     }
     let step = usize::try_from(step.unwrap_or(1)).unwrap_or(1);
-    Ok((from..=to).step_by(step).fold(0, |bits, number| bits | bit(number)))
+    Ok((from..=to)
+        .step_by(step)
+        .fold(0, |bits, number| bits | bit(number)))
 }
 
 fn field(field: Field, text: &str) -> Result<u64, CronError> {
@@ -176,8 +187,9 @@ impl Cron {
             "@daily" | "@midnight" => "0 0 * * *",
             "@hourly" => "0 * * * *",
             "@reboot" => {
-                return Err(CronError::new("`@reboot` is no time")
-                    .hint("an app without `schedule` starts when the machine does; `restart: never` runs it once"));
+                return Err(CronError::new("`@reboot` is no time").hint(
+                    "an app without `schedule` starts when the machine does; `restart: never` runs it once",
+                ));
             }
             word if word.starts_with('@') => {
                 return Err(CronError::new(format!("there is no `{word}`")).hint(
@@ -216,8 +228,7 @@ impl Cron {
         };
         // 2000 begins a cycle of 400 years; what does not come within the horizon never does.
         if cron.next(946_684_800).is_none() {
-            return Err(CronError::new(format!("`{text}` never comes"))
-                .hint("no month of it has that day"));
+            return Err(CronError::new(format!("`{text}` never comes")).hint("no month of it has that day"));
         }
         Ok(cron)
     }
@@ -305,8 +316,10 @@ fn days(text: &str) -> Result<(u64, bool), CronError> {
         if item.eq_ignore_ascii_case("l") {
             last = true;
         } else if item.to_ascii_lowercase().ends_with('w') && item.len() > 1 {
-            return Err(CronError::new(format!("`{item}`: the nearest weekday is not supported"))
-                .hint("write days and days of week"));
+            return Err(
+                CronError::new(format!("`{item}`: the nearest weekday is not supported"))
+                    .hint("write days and days of week"),
+            );
         } else {
             bits |= part(Field::Day, item)?;
         }

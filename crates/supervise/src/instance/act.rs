@@ -198,11 +198,7 @@ impl Instance {
             signal,
             tree: stop.tree,
         });
-        self.arm(
-            turn,
-            Timer::Grace,
-            turn.now_ms.saturating_add(grace.as_millis()),
-        );
+        self.arm(turn, Timer::Grace, turn.now_ms.saturating_add(grace.as_millis()));
     }
 
     /// It runs and does no good.

@@ -60,7 +60,10 @@ fn a_repeated_hour_runs_once_at_fixed_hours_and_goes_on_otherwise() {
         ("0 2 * * *", vec!["02:00+2"]),
         ("*/30 2 * * *", vec!["02:00+2", "02:30+2"]),
         ("0 1-3 * * *", vec!["01:00+2", "02:00+2", "03:00+1"]),
-        ("30 * * * *", vec!["00:30+2", "01:30+2", "02:30+2", "02:30+1", "03:30+1"]),
+        (
+            "30 * * * *",
+            vec!["00:30+2", "01:30+2", "02:30+2", "02:30+1", "03:30+1"],
+        ),
     ] {
         assert_eq!(times(pattern, OCTOBER_25, 5), expected, "{pattern}");
     }
@@ -180,7 +183,13 @@ fn a_time_runs_once() {
     assert_eq!(stage.pass(1), ["start 1 for 60"]);
     assert_eq!(stage.pass(1), NONE);
     assert_eq!(stage.finish(1, true), NONE);
-    assert!(stage.clockwork.last.as_ref().is_some_and(|last| last.ok && last.due_s == Some(START + 60)));
+    assert!(
+        stage
+            .clockwork
+            .last
+            .as_ref()
+            .is_some_and(|last| last.ok && last.due_s == Some(START + 60))
+    );
     stage.daemon_restarts();
     assert_eq!(stage.pass(1), NONE, "the same minute, a new daemon");
     assert_eq!(stage.pass(60), ["start 2 for 120"]);
@@ -207,7 +216,11 @@ fn what_overlaps_is_decided_as_the_user_wants() {
     assert_eq!(replace.pass(60), ["start 1 for 60"]);
     assert_eq!(replace.pass(60), ["replace 2 for 120"]);
     assert_eq!(replace.clockwork.last.as_ref().map(|last| last.ok), Some(false));
-    assert_eq!(replace.finish(1, true), NONE, "told late, of a run that was replaced");
+    assert_eq!(
+        replace.finish(1, true),
+        NONE,
+        "told late, of a run that was replaced"
+    );
 
     let mut allow = Stage::new("every 60s", |schedule| schedule.overlap = Overlap::Allow);
     allow.instances = 2;
@@ -219,7 +232,11 @@ fn what_overlaps_is_decided_as_the_user_wants() {
 
     let mut by_hand = Stage::new("every 60s", |_| {});
     by_hand.busy = true;
-    assert_eq!(by_hand.pass(60), ["missed 1 to 60"], "started by order and still at work");
+    assert_eq!(
+        by_hand.pass(60),
+        ["missed 1 to 60"],
+        "started by order and still at work"
+    );
 }
 
 #[test]
@@ -233,21 +250,36 @@ fn downtime_is_made_up_for_as_the_user_wants() {
         stage
     };
     // START is a full hour: one to six o'clock passed, ten past six it is back.
-    assert_eq!(with(CatchUp::None, 10).pass(6 * 3600 + 600), ["missed 6 to 21600"]);
+    assert_eq!(
+        with(CatchUp::None, 10).pass(6 * 3600 + 600),
+        ["missed 6 to 21600"]
+    );
     assert_eq!(
         with(CatchUp::One, 10).pass(6 * 3600 + 600),
         ["missed 5 to 18000", "late 21600", "start 1 for 21600"]
     );
-    assert_eq!(with(CatchUp::One, 10).pass(3600 + 600), ["late 3600", "start 1 for 3600"]);
+    assert_eq!(
+        with(CatchUp::One, 10).pass(3600 + 600),
+        ["late 3600", "start 1 for 3600"]
+    );
     let mut all = with(CatchUp::All, 3);
-    assert_eq!(all.pass(6 * 3600 + 600), ["missed 3 to 10800", "start 1 for 14400"]);
+    assert_eq!(
+        all.pass(6 * 3600 + 600),
+        ["missed 3 to 10800", "start 1 for 14400"]
+    );
     assert_eq!(all.finish(1, true), ["late 18000", "start 2 for 18000"]);
     all.daemon_restarts();
     assert_eq!(all.finish(2, true), ["late 21600", "start 3 for 21600"]);
     assert_eq!(all.finish(3, true), NONE);
     // Back in time for six o'clock.
-    assert_eq!(with(CatchUp::None, 10).pass(6 * 3600 + 30), ["missed 5 to 18000", "start 1 for 21600"]);
-    assert_eq!(with(CatchUp::One, 10).pass(6 * 3600 + 30), ["missed 5 to 18000", "start 1 for 21600"]);
+    assert_eq!(
+        with(CatchUp::None, 10).pass(6 * 3600 + 30),
+        ["missed 5 to 18000", "start 1 for 21600"]
+    );
+    assert_eq!(
+        with(CatchUp::One, 10).pass(6 * 3600 + 30),
+        ["missed 5 to 18000", "start 1 for 21600"]
+    );
     // Nothing was missed.
     assert_eq!(with(CatchUp::One, 10).pass(3000), NONE);
 }
@@ -261,22 +293,40 @@ fn a_clock_that_is_set_runs_nothing_twice() {
     assert_eq!(stage.pass(1800), NONE, "the full hour again");
     assert_eq!(stage.pass(3600), ["start 2 for 7200"]);
     stage.finish(2, true);
-    assert_eq!(stage.set(2 * 3600 + 60), ["start 3 for 14400"], "two hours are skipped: once");
+    assert_eq!(
+        stage.set(2 * 3600 + 60),
+        ["start 3 for 14400"],
+        "two hours are skipped: once"
+    );
     stage.finish(3, true);
-    assert_eq!(stage.set(5 * 3600 + 600), ["missed 5 to 32400"], "so far that it is downtime");
-    assert_eq!(stage.set(-86_400 * 365), ["note"], "the clock was wrong, and is put right");
+    assert_eq!(
+        stage.set(5 * 3600 + 600),
+        ["missed 5 to 32400"],
+        "so far that it is downtime"
+    );
+    assert_eq!(
+        stage.set(-86_400 * 365),
+        ["note"],
+        "the clock was wrong, and is put right"
+    );
     assert_eq!(stage.pass(2940), ["start 4 for -31500000"]);
 
     let mut every = Stage::new("every 30m", |_| {});
     assert_eq!(every.pass(1800), ["start 1 for 1800"]);
     every.finish(1, true);
     assert_eq!(every.set(-3600), NONE);
-    assert_eq!(every.pass(1800), ["start 2 for 0"], "never longer than the interval");
+    assert_eq!(
+        every.pass(1800),
+        ["start 2 for 0"],
+        "never longer than the interval"
+    );
 }
 
 #[test]
 fn a_run_has_a_limit_and_has_to_begin() {
-    let mut stage = Stage::new("0 * * * *", |schedule| schedule.timeout = Some(Span::from_secs(300)));
+    let mut stage = Stage::new("0 * * * *", |schedule| {
+        schedule.timeout = Some(Span::from_secs(300))
+    });
     stage.begun = false;
     assert_eq!(stage.pass(3600), ["start 1 for 3600"]);
     assert_eq!(stage.pass(59), NONE);
@@ -301,7 +351,10 @@ fn jitter_puts_off_by_the_same_time_again() {
     assert_eq!(stage.pass(1), ["start 1 for 3600"]);
     let mut spread = std::collections::BTreeSet::new();
     for seed in 0..100 {
-        let setting = Setting { seed, ..stage.setting() };
+        let setting = Setting {
+            seed,
+            ..stage.setting()
+        };
         spread.insert(setting.next_start(START));
     }
     assert!(spread.len() > 60, "{}", spread.len());

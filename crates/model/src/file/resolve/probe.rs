@@ -63,7 +63,10 @@ pub(super) fn resolve(
         for (name, value) in &headers {
             let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
             if name.is_empty() || !name.bytes().all(token) || value.contains(|c: char| c.is_control()) {
-                return Err(fault(format!("`{key}.http`: `{}` is no header", name.escape_debug())));
+                return Err(fault(format!(
+                    "`{key}.http`: `{}` is no header",
+                    name.escape_debug()
+                )));
             }
         }
         checks.push(Check::Http {
@@ -122,8 +125,10 @@ pub(super) fn resolve(
             )));
         }
         if key == "liveness" && check == Check::Message {
-            return Err(fault("`liveness` cannot be told by a message, which comes once".to_owned())
-                .hint("`liveness: {notify: true}` is a watchdog; `http`, `tcp` and `exec` ask"));
+            return Err(
+                fault("`liveness` cannot be told by a message, which comes once".to_owned())
+                    .hint("`liveness: {notify: true}` is a watchdog; `http`, `tcp` and `exec` ask"),
+            );
         }
     }
     for (name, span) in [
@@ -134,8 +139,10 @@ pub(super) fn resolve(
         ("grace", probe.grace),
     ] {
         if let Some(span) = span.filter(|span| *span > LONGEST) {
-            return Err(fault(format!("`{key}.{name}` is {span}, which is longer than {LONGEST}"))
-                .hint("a number without a unit counts milliseconds"));
+            return Err(fault(format!(
+                "`{key}.{name}` is {span}, which is longer than {LONGEST}"
+            ))
+            .hint("a number without a unit counts milliseconds"));
         }
     }
     Ok(Some(Probe {
@@ -174,7 +181,12 @@ const LONGEST: Span = Span::from_secs(7 * 24 * 3600);
 
 /// Kubernetes' spelling of a probe becomes ours. A key may be written in one of the two.
 fn kubernetes(key: &str, probe: &mut Readiness) -> Result<(), (String, String)> {
-    fn take<T>(key: &str, ours: &mut Option<T>, name: &str, theirs: Option<T>) -> Result<(), (String, String)> {
+    fn take<T>(
+        key: &str,
+        ours: &mut Option<T>,
+        name: &str,
+        theirs: Option<T>,
+    ) -> Result<(), (String, String)> {
         match (&ours, theirs) {
             (_, None) => Ok(()),
             (None, theirs) => {

@@ -190,11 +190,10 @@ pub(super) fn schedule(
         });
     }
     if spec.overlap == Some(Overlap::Allow) && instances < 2 {
-        return Err(Fault::new(
-            position,
-            "`schedule.overlap: allow` needs room for a second run",
-        )
-        .hint("write `instances: 4` for four runs at once"));
+        return Err(
+            Fault::new(position, "`schedule.overlap: allow` needs room for a second run")
+                .hint("write `instances: 4` for four runs at once"),
+        );
     }
     for (key, span) in [
         ("jitter", spec.jitter),
@@ -207,8 +206,10 @@ pub(super) fn schedule(
         }
     }
     if spec.timeout == Some(Span::default()) {
-        return Err(Fault::new(position, "`schedule.timeout` is zero, so nothing could run")
-            .hint("leave it out: a run may then take as long as it wants"));
+        return Err(
+            Fault::new(position, "`schedule.timeout` is zero, so nothing could run")
+                .hint("leave it out: a run may then take as long as it wants"),
+        );
     }
     let catch_up_limit = spec.catch_up_limit.unwrap_or(CATCH_UP_LIMIT);
     if catch_up_limit == 0 || catch_up_limit > 1000 {

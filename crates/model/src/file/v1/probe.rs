@@ -77,7 +77,10 @@ pub struct Readiness {
 
 /// An HTTP check as Kubernetes writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a map of `path`, `port`, `host`, `scheme` and `httpHeaders`")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map of `path`, `port`, `host`, `scheme` and `httpHeaders`"
+)]
 pub struct HttpGet {
     /// Path with query. Default: `/`.
     pub path: Option<String>,
@@ -156,7 +159,10 @@ impl JsonSchema for ExecCheck {
 
 /// An HTTP check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a map of `host`, `port`, `path` and `headers`")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a map of `host`, `port`, `path` and `headers`"
+)]
 pub struct HttpParts {
     /// Host or address. Default: 127.0.0.1.
     pub host: Option<String>,
