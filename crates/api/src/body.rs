@@ -33,6 +33,9 @@ pub struct AppView {
     pub revision: u64,
     /// Whether a check tells its readiness; without one an instance is ready once it has been up for a moment.
     pub has_readiness: bool,
+    /// When it is run, if it is run by the clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleView>,
     /// By index.
     pub instances: Vec<InstanceView>,
     /// How far a replacement is, while one is under way.
@@ -160,6 +163,77 @@ pub struct CopyView {
     pub leaving: bool,
     /// Why it is in this state.
     pub why: String,
+}
+
+/// When an app is run by the clock, and how that went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleView {
+    /// The app.
+    pub app: AppName,
+    /// What was written: `0 3 * * *`, `@daily`, `every 30m`.
+    pub at: String,
+    /// The time zone that its times are of.
+    pub timezone: String,
+    /// It is stopped: nothing runs until it is started.
+    pub paused: bool,
+    /// When the next run begins.
+    pub next: Option<UnixTime>,
+    /// Runs that have not ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<RunView>,
+    /// How many runs wait for the end of another.
+    #[serde(default)]
+    pub waiting: usize,
+    /// The last run that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastRun>,
+    /// Its next times, without jitter; only where one schedule is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub times: Vec<UnixTime>,
+}
+
+/// A run that has not ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunView {
+    /// Counts up within the app.
+    pub number: u64,
+    /// The time it stands for.
+    pub due: UnixTime,
+    /// When it was started.
+    pub started_at: UnixTime,
+    /// The instance that runs it; absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+}
+
+/// A run that ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// The time it stood for; absent: it was started by order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<UnixTime>,
+    /// When it was started.
+    pub started_at: UnixTime,
+    /// When its end was seen.
+    pub ended_at: UnixTime,
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// How it ended, for people.
+    pub what: String,
+}
+
+/// Answer of `GET /v1/schedules`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleList {
+    /// By name of the app.
+    pub schedules: Vec<ScheduleView>,
+}
+
+/// Query of `GET /v1/schedules/{name}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleQuery {
+    /// How many of its next times; 5 unless said otherwise, 1000 at most.
+    pub times: Option<usize>,
 }
 
 /// What the checks of an instance say.

@@ -112,6 +112,18 @@ pub const ROUTES: &[Route] = &[
         "Reads log lines of several apps merged by time; or follows them.",
     ),
     route(
+        "GET",
+        "/v1/schedules",
+        &[200],
+        "Lists apps that are run by the clock, with their next and their last run.",
+    ),
+    route(
+        "GET",
+        "/v1/schedules/{name}",
+        &[200],
+        "Shows one schedule with its next times.",
+    ),
+    route(
         "POST",
         "/v1/selections/delete",
         &[200],

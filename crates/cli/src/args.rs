@@ -116,6 +116,16 @@ Examples:
     /// Keep an app apart from the machine: what the levels are, how exposed an app is
     #[command(subcommand)]
     Sandbox(Sandbox),
+    /// Show what runs by the clock
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  upkeep schedule ls                 what runs when, and how it went last
+  upkeep schedule next backup -n 5   its next five times
+  upkeep start backup                runs it now"
+    )]
+    Schedule(ScheduleVerb),
     /// Show what apps print
     #[command(after_help = "\
 Examples:
@@ -304,6 +314,23 @@ pub(crate) struct One {
     /// Name or id
     #[arg(value_name = "APP")]
     pub(crate) app: String,
+}
+
+/// Verbs of schedules.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ScheduleVerb {
+    /// List apps that are run by the clock, with their next and their last run
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Show the next times of an app
+    Next {
+        /// Name
+        #[arg(value_name = "APP")]
+        app: String,
+        /// How many times
+        #[arg(short = 'n', long = "times", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        times: u16,
+    },
 }
 
 /// Arguments of `ls`.

@@ -62,6 +62,31 @@ impl Events {
         );
     }
 
+    /// Commits a transaction together with several events.
+    pub(crate) fn commit_all(
+        &self,
+        mut txn: Txn,
+        mut events: Vec<Event>,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        txn.appends.extend(events.iter().map(Self::encode));
+        let live = self.live.clone();
+        self.store.submit(
+            txn,
+            Box::new(move |result| {
+                done(result.map(|committed| {
+                    for (event, id) in events.iter_mut().zip(committed.appended) {
+                        event.id = id;
+                    }
+                    for event in events {
+                        // No follower: no error.
+                        let _ = live.send(event);
+                    }
+                }));
+            }),
+        );
+    }
+
     /// Follows from now.
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.live.subscribe()

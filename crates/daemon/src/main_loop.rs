@@ -26,6 +26,7 @@ use crate::{
         directory::Directory,
         exits,
         launch::{CopyId, parse_key},
+        schedule::Scheduler,
         view::Usage,
     },
     command::{self, Command, Principal, Refusal},
@@ -196,6 +197,8 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
             for_conclusions.conclude(concluded).await;
         }
     });
+    let scheduler = Scheduler::load(&context, store.as_ref())?;
+    let _schedules = Task::spawn("schedules", scheduler.run());
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let trouble = Arc::new(Mutex::new(upgrade_trouble));
     let keeper_pid = greeting.pid;

@@ -14,7 +14,7 @@ use crate::{
     args::Ls,
     connect::connect_or_start,
     exit::{Advised, Exit},
-    output::{Output, Paint, health, logs::Printer, table, time},
+    output::{Output, Paint, health, logs::Printer, schedule, table, time},
     settings::Settings,
 };
 
@@ -170,6 +170,7 @@ fn describe(app: &AppView, output: Output) -> anyhow::Result<String> {
         line("log", value);
     }
     text.push('\n');
+    text.push_str(&schedule::lines(app));
     text.push_str(&table::apps(std::slice::from_ref(app), output));
     for instance in &app.instances {
         let _ = writeln!(text, "{}:{}  {}", app.name, instance.index, instance.why);
@@ -228,7 +229,7 @@ pub(crate) async fn why(word: &str, settings: &Settings, output: Output) -> anyh
         }))?;
         return Ok(Exit::Done);
     }
-    let mut text = String::new();
+    let mut text = schedule::lines(&app);
     for instance in &app.instances {
         let state = table::state(&app, instance, output);
         let _ = writeln!(text, "{}:{}  {state}: {}", app.name, instance.index, instance.why);

@@ -8,6 +8,7 @@ mod look;
 mod machine;
 mod read;
 mod sandbox;
+mod schedule;
 mod start;
 
 use crate::{
@@ -48,6 +49,7 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Show(one) => look::show(&one.app, settings, output).await,
             Command::Sandbox(Sandbox::Score(one)) => sandbox::score(&one.app, settings, output).await,
             Command::Why(one) => look::why(&one.app, settings, output).await,
+            Command::Schedule(verb) => schedule::run(verb, settings, output).await,
             Command::Tree => look::tree(settings, output).await,
             Command::Logs(logs) => read::logs(&logs, settings, output).await,
             Command::Events(events) => read::events(&events, settings, output).await,

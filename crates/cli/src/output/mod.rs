@@ -7,6 +7,7 @@
 pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod progress;
+pub(crate) mod schedule;
 pub(crate) mod table;
 pub(crate) mod time;
 

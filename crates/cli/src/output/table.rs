@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use upkeep_api::body::{AppView, InstanceView};
 use upkeep_model::{exit::Exit, state::Actual};
 
-use super::{Output, Paint, time, width};
+use super::{Output, Paint, schedule, time, width};
 
 /// One row for each instance; the reason only where there is one and room for it.
 pub(crate) fn apps(apps: &[AppView], output: Output) -> String {
@@ -41,7 +41,7 @@ pub(crate) fn apps(apps: &[AppView], output: Output) -> String {
                 right(instance.memory_bytes.map_or_else(dash, time::bytes)),
             ];
             if wide {
-                row.push(Cell::new(reason(instance)));
+                row.push(Cell::new(reason(app, instance)));
             }
             table.add_row(row);
         }
@@ -85,6 +85,7 @@ pub(crate) fn state(app: &AppView, instance: &InstanceView, output: Output) -> S
             ("starting up", Paint::Busy)
         }
         Actual::Running => ("not ready", Paint::Busy),
+        Actual::Stopped | Actual::Completed if is_armed(app) => ("scheduled", Paint::Good),
         Actual::Stopped => ("stopped", Paint::Quiet),
         Actual::Completed => ("completed", Paint::Quiet),
         Actual::Waiting => ("waiting", Paint::Busy),
@@ -98,6 +99,11 @@ pub(crate) fn state(app: &AppView, instance: &InstanceView, output: Output) -> S
     output.paint(paint, word)
 }
 
+/// It waits for its time.
+fn is_armed(app: &AppView) -> bool {
+    app.schedule.as_ref().is_some_and(|schedule| !schedule.paused)
+}
+
 fn is_failing(instance: &InstanceView) -> bool {
     instance
         .health
@@ -107,7 +113,10 @@ fn is_failing(instance: &InstanceView) -> bool {
 }
 
 /// What a table says beside the state: nothing where all is well.
-fn reason(instance: &InstanceView) -> String {
+fn reason(app: &AppView, instance: &InstanceView) -> String {
+    if let Some(view) = &app.schedule {
+        return schedule::short(view);
+    }
     let failing = instance
         .health
         .iter()

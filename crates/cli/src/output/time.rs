@@ -19,13 +19,27 @@ pub(crate) fn span(millis: u64) -> String {
     format!("{millis}ms")
 }
 
+/// Now, as a Unix time.
+fn now() -> f64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// Milliseconds of so many seconds; none if that is less than nothing.
+fn positive(seconds: f64) -> u64 {
+    let span = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// How long ago a Unix time is, shortly.
 pub(crate) fn ago(at: f64) -> String {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64());
-    let millis = std::time::Duration::try_from_secs_f64(now - at).unwrap_or_default();
-    span(u64::try_from(millis.as_millis()).unwrap_or(u64::MAX))
+    span(positive(now() - at))
+}
+
+/// Milliseconds until a Unix time.
+pub(crate) fn until(at: f64) -> u64 {
+    positive(at - now())
 }
 
 /// Bytes with three digits: `1.5 MB` of 1024s.

@@ -98,6 +98,15 @@ pub(crate) enum Mail {
         change: Change,
         done: oneshot::Sender<()>,
     },
+    /// The clock has it run: every instance, or one.
+    Run {
+        /// The number of the run.
+        run: u64,
+        index: Option<u32>,
+        /// What runs is ended first.
+        replace: bool,
+        done: oneshot::Sender<()>,
+    },
     /// The keeper started it.
     Spawned { copy: CopyId, pid: u32 },
     /// The keeper could not start it.
@@ -224,6 +233,7 @@ impl Actor {
                 revision,
                 mailbox: sender,
                 status: receiver,
+                schedule: super::schedule::Shown::default(),
             },
         );
         Task::spawn("app", actor.run())
@@ -253,8 +263,8 @@ impl Actor {
                 self.door_found();
                 continue;
             }
-            let useful =
-                self.rollout.is_some() || (copy.index < count && self.record.is_current(copy.generation));
+            let useful = self.rollout.is_some()
+                || (copy.index < count && (self.record.is_current(copy.generation) || self.is_scheduled()));
             let known = known.remove(&copy).unwrap_or_default();
             self.add_recovered(copy, !useful, known);
         }
@@ -266,7 +276,10 @@ impl Actor {
             // Its copy ended while no daemon was there: the newest that is known of.
             let newest = known
                 .keys()
-                .filter(|copy| copy.index == index && self.record.is_current(copy.generation))
+                // A run of an earlier specification is a run all the same.
+                .filter(|copy| {
+                    copy.index == index && (self.is_scheduled() || self.record.is_current(copy.generation))
+                })
                 .max()
                 .copied();
             let copy = newest.unwrap_or(CopyId {
@@ -364,7 +377,8 @@ impl Actor {
         self.open_logs(&slot);
         let alive = known.recovered.alive;
         let mut effects = Vec::new();
-        if is_new && desired == Desired::Up {
+        let scheduled = self.is_scheduled();
+        if is_new && desired == Desired::Up && !scheduled {
             effects = slot.machine.step(&slot.policy, now, Event::Ordered(Order::Start));
             if alive.is_some() {
                 effects.retain(|effect| *effect != Effect::Spawn);
@@ -384,7 +398,7 @@ impl Actor {
         }
         // The record is what was wanted last: an order that was made durable and not carried out is carried out now.
         match (desired, slot.machine.desired()) {
-            (Desired::Up, Desired::Down) if !slot.surplus => {
+            (Desired::Up, Desired::Down) if !slot.surplus && !scheduled => {
                 effects.extend(slot.machine.step(&slot.policy, now, Event::Ordered(Order::Start)));
             }
             (Desired::Down, Desired::Up) => {
@@ -481,6 +495,15 @@ impl Actor {
                 self.log_exit(copy, record, "the front door".to_owned());
                 self.door_failed(&why);
             }
+            Mail::Run {
+                run,
+                index,
+                replace,
+                done,
+            } => {
+                self.run_now(run, index, replace);
+                let _ = done.send(());
+            }
             Mail::Spawned { copy, pid } => self.step_copy(copy, Event::Spawned { pid }),
             Mail::SpawnRefused { copy, why } => {
                 self.worker_ended(copy);
@@ -504,6 +527,26 @@ impl Actor {
         }
         self.forget_surplus();
         self.look_at_door();
+    }
+
+    /// Whether it is run by the clock, and not kept running.
+    fn is_scheduled(&self) -> bool {
+        self.record.spec.schedule.is_some()
+    }
+
+    /// A run of the schedule; one that was asked for already is not asked for again.
+    fn run_now(&mut self, run: u64, index: Option<u32>, replace: bool) {
+        for at in 0..self.slots.len() {
+            let slot = &self.slots[at];
+            let wanted = index.is_none_or(|index| slot.copy.index == index);
+            if slot.surplus || !wanted || slot.machine.view().run >= run {
+                continue;
+            }
+            self.renew_copy(at);
+            self.slots[at].machine.mark_run(run);
+            let order = if replace { Order::Restart } else { Order::Start };
+            self.step(at, Event::Ordered(order));
+        }
     }
 
     /// What a check has said of the process of a copy.
@@ -667,6 +710,10 @@ impl Actor {
                 Desired::Down => self.step(at, Event::Ordered(Order::Stop)),
                 // The replacement ends it, once there is something better.
                 Desired::Up if replacement.is_some() && at_work => {}
+                // The clock starts it.
+                Desired::Up if self.is_scheduled() && !matches!(change, Change::Restart) => {
+                    self.renew_copy(at)
+                }
                 Desired::Up => {
                     self.renew_copy(at);
                     let order = match change {

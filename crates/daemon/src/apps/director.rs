@@ -27,6 +27,7 @@ use super::{
     directory::{AppEntry, AppRecord, RECORD_VERSION, key},
     plan,
     replace::{Concluded, Replacement},
+    schedule,
     selector::{self, Selected},
     view::{self, Usage},
 };
@@ -301,6 +302,8 @@ impl Director {
             return;
         };
         let change = match change.what {
+            // What runs by the clock is not replaced: the next run is one of the new specification.
+            What::Updated if record.spec.schedule.is_some() => actor::Change::Nothing,
             What::Updated if record.generation != entry.record.generation => {
                 actor::Change::Replace(Replacement {
                     indices: None,
@@ -338,7 +341,16 @@ impl Director {
             self.check(&plan.changes, &specs).await?;
         }
         let state = self.lock.lock().await;
-        let selected = self.select(&selection.selectors)?;
+        let mut selected = self.select(&selection.selectors)?;
+        if verb == Verb::Reload {
+            // There is nothing to replace in what is not kept running.
+            let apps = self.context.directory.read();
+            let is_scheduled = |name: &AppName| {
+                apps.get(name)
+                    .is_some_and(|entry| entry.record.spec.schedule.is_some())
+            };
+            selected.retain(|name, _| !is_scheduled(name));
+        }
         let (plan, waves) = plan::act(&self.context.directory.read(), verb, &selected)?;
         if selection.options.dry_run {
             return Ok(self.dry(plan.changes));
@@ -474,7 +486,11 @@ impl Director {
             ));
         }
         let txn = Txn {
-            deletes: names.iter().map(key).collect(),
+            deletes: names
+                .iter()
+                .map(key)
+                .chain(names.iter().map(schedule::key))
+                .collect(),
             ..Txn::default()
         };
         let event = action_event(principal, "delete", &changes, &selection.options);

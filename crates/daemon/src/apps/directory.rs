@@ -187,6 +187,8 @@ pub(crate) struct AppEntry {
     pub(crate) revision: u64,
     pub(crate) mailbox: mpsc::Sender<Mail>,
     pub(crate) status: watch::Receiver<Status>,
+    /// What is known of its schedule.
+    pub(crate) schedule: super::schedule::Shown,
 }
 
 /// The directory.

@@ -31,6 +31,7 @@ pub(crate) mod health;
 pub(crate) mod launch;
 pub(crate) mod plan;
 pub(crate) mod replace;
+pub(crate) mod schedule;
 pub(crate) mod selector;
 pub(crate) mod sockets;
 pub(crate) mod view;

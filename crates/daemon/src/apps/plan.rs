@@ -114,6 +114,9 @@ pub(super) fn apply(
                 let at_work = || {
                     // What has completed is as it should be: a file that is applied twice changes nothing.
                     let failed = [Actual::Stopped, Actual::GaveUp, Actual::Failed];
+                    if entry.record.spec.schedule.is_some() {
+                        return true; // between two runs it is at rest, however the last one ended
+                    }
                     let status = entry.status.borrow();
                     status
                         .instances
@@ -318,6 +321,13 @@ fn check(spec: &AppSpec) -> Result<(), Refusal> {
     }
     if let Err(why) = super::health::refuse(spec) {
         return refuse(why);
+    }
+    if let Err((why, hint)) = super::schedule::refuse(spec) {
+        let refusal = refuse(why);
+        return match hint {
+            Some(hint) => refusal.map_err(|refusal| refusal.hint(hint)),
+            None => refusal,
+        };
     }
     if !(1..=64).contains(&spec.stop.signal) {
         return refuse(format!("{} is no signal", spec.stop.signal));

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use upkeep_api::body::{AppView, CopyView, InstanceView};
+use upkeep_api::body::{AppView, CopyView, InstanceView, ScheduleView};
 use upkeep_model::{id::AppName, state::Desired};
 use upkeep_sys::{clock, pid::Pid, process};
 
@@ -56,6 +56,12 @@ impl Usage {
     }
 }
 
+/// The schedule of an app, if it has one.
+pub(crate) fn schedule(entry: &AppEntry) -> Option<ScheduleView> {
+    let shown = entry.schedule.lock().unwrap_or_else(PoisonError::into_inner);
+    shown.clone()
+}
+
 /// An app; with its specification and the logs if `whole`.
 pub(crate) fn app(name: &AppName, entry: &AppEntry, usage: &Usage) -> AppView {
     let now_ms = clock::monotonic_ms();
@@ -77,6 +83,7 @@ pub(crate) fn app(name: &AppName, entry: &AppEntry, usage: &Usage) -> AppView {
         desired: if wanted { Desired::Up } else { Desired::Down },
         revision: entry.revision,
         has_readiness: super::copies::has_readiness(&entry.record.spec),
+        schedule: schedule(entry),
         instances,
         rollout: status.rollout.clone(),
         spec: None,

@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use upkeep_api::{
     body::{
         Accepted, ActionOptions, AppList, Apply, DaemonView, EventList, EventQuery, LogQuery, LogSource,
-        Selection, Stream, Upgrade, What,
+        ScheduleList, ScheduleQuery, Selection, Stream, Upgrade, What,
     },
     error::Code,
     routes::ROUTES,
@@ -23,7 +23,7 @@ use upkeep_model::{app::AppSpec, id::AppName};
 
 use super::{Authorized, Shared, error::ApiError, stream};
 use crate::{
-    apps::{directory::AppEntry, launch, selector, view},
+    apps::{directory::AppEntry, launch, schedule, selector, view},
     cage,
     command::{Command, Refusal, Verb},
     logs::{files, read},
@@ -52,6 +52,8 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
         ("POST", "/v1/daemon/upgrade") => routing::post(upgrade),
         ("GET", "/v1/events") => routing::get(events),
         ("GET", "/v1/logs") => routing::get(logs),
+        ("GET", "/v1/schedules") => routing::get(list_schedules),
+        ("GET", "/v1/schedules/{name}") => routing::get(show_schedule),
         ("POST", "/v1/selections/delete") => routing::post(delete),
         ("POST", "/v1/selections/reload") => routing::post(reload),
         ("POST", "/v1/selections/restart") => routing::post(restart),
@@ -295,6 +297,41 @@ async fn rollback(State(shared): Api, who: Authorized, Path(name): Path<String>,
         .await?;
     json(StatusCode::OK, &result)
 }
+
+async fn list_schedules(State(shared): Api, _: Authorized) -> Answer {
+    let schedules = shared
+        .directory
+        .read()
+        .values()
+        .filter_map(view::schedule)
+        .collect();
+    json(StatusCode::OK, &ScheduleList { schedules })
+}
+
+async fn show_schedule(
+    State(shared): Api,
+    _: Authorized,
+    Path(name): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Answer {
+    let (name, entry) = known(&shared, &name)?;
+    let asked: ScheduleQuery = query(raw.as_deref())?;
+    let Some(mut view) = view::schedule(&entry) else {
+        return Err(
+            Refusal::new(Code::NotFound, format!("`{name}` is not run by the clock"))
+                .hint("`schedule:` in its file does that")
+                .into(),
+        );
+    };
+    let count = asked.times.unwrap_or(TIMES).min(TIMES_MAX);
+    view.times = schedule::next_times(&entry.record.spec, count);
+    json(StatusCode::OK, &view)
+}
+
+/// How many times of a schedule are told, unless said otherwise.
+const TIMES: usize = 5;
+/// And at most.
+const TIMES_MAX: usize = 1000;
 
 async fn show_daemon(State(shared): Api, _: Authorized) -> Answer {
     let view = DaemonView {
