@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use upkeep_testkit::{Home, binary, load::Kind};
+use upkeep_testkit::{Home, binary, load::Kind, node};
 
 /// A program that serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) enum Program {
     UvicornBehindDoor,
     /// `python3 -m http.server`, which knows nothing of anything, behind the front door.
     HttpServerBehindDoor,
+    /// A cluster of a Node of this version; its program knows nothing of Upkeep.
+    Node(&'static str),
 }
 
 /// What is different about a version of it.
@@ -40,7 +42,10 @@ pub(crate) struct Version {
 }
 
 impl Program {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Node(node::VERSIONS[0]),
+        Self::Node(node::VERSIONS[1]),
+        Self::Node(node::VERSIONS[2]),
         Self::Rust,
         Self::Gunicorn,
         Self::Uvicorn,
@@ -48,14 +53,18 @@ impl Program {
         Self::HttpServerBehindDoor,
     ];
 
-    pub(crate) fn name(self) -> &'static str {
-        match self {
+    pub(crate) fn name(self) -> String {
+        let name = match self {
+            Self::Node(version) => {
+                return format!("node_{}", version.split('.').next().unwrap_or(version));
+            }
             Self::Rust => "rust",
             Self::Gunicorn => "gunicorn",
             Self::Uvicorn => "uvicorn",
             Self::UvicornBehindDoor => "uvicorn_behind_door",
             Self::HttpServerBehindDoor => "http_server_behind_door",
-        }
+        };
+        name.to_owned()
     }
 
     /// How clients may use their connections so that not one request fails.
@@ -78,6 +87,10 @@ impl Program {
     pub(crate) fn prepare(self, home: &Home) -> Result<(), String> {
         match self {
             Self::Rust => Ok(()),
+            Self::Node(version) => {
+                home.write("server.js", include_str!("server.js"));
+                node::node(version).map(drop)
+            }
             Self::Gunicorn | Self::Uvicorn | Self::UvicornBehindDoor => {
                 home.write("apps.py", include_str!("apps.py"));
                 python_packages().map(drop)
@@ -101,12 +114,14 @@ impl Program {
             .ends_at_once
             .map(|instance| format!("[ \"$UPKEEP_INSTANCE\" = {instance} ] && exit 3; exec \"$@\""));
         let mut command: Vec<String> = match &fails {
-            // The Rust program does it by itself.
-            Some(line) if self != Self::Rust => ["sh", "-c", line, "-"].map(str::to_owned).to_vec(),
+            // These do it by themselves.
+            Some(line) if !matches!(self, Self::Rust | Self::Node(_)) => {
+                ["sh", "-c", line, "-"].map(str::to_owned).to_vec()
+            }
             _ => Vec::new(),
         };
         let words: &[&str] = match self {
-            Self::Rust => &[],
+            Self::Rust | Self::Node(_) => &[],
             Self::Gunicorn => &["python3", "-m", "gunicorn", "-w", "1", "apps:wsgi"],
             Self::Uvicorn => &[
                 "python3",
@@ -138,12 +153,17 @@ impl Program {
         if self == Self::Rust {
             command.push(binary("upkeep-served").display().to_string());
         }
+        if let Self::Node(version) = self {
+            // It is there: see `prepare`.
+            let program = node::node(version).unwrap_or_else(|_| "node".into());
+            command.extend([program.display().to_string(), "server.js".to_owned()]);
+        }
         if self == Self::HttpServerBehindDoor {
             command.extend(["-d".to_owned(), format!("v{number}")]);
         }
         let mut env = json!({"V": format!("v{number}")});
         if let Ok(packages) = python_packages()
-            && self != Self::Rust
+            && !matches!(self, Self::Rust | Self::Node(_))
         {
             env["PYTHONPATH"] = json!(packages);
         }
@@ -164,6 +184,10 @@ impl Program {
         let address = format!("127.0.0.1:{port}");
         match self {
             Self::Rust | Self::Gunicorn | Self::Uvicorn => app["listen"] = json!([address]),
+            Self::Node(_) => {
+                app["mode"] = json!("cluster");
+                app["env"]["PORT"] = json!(port.to_string());
+            }
             Self::UvicornBehindDoor | Self::HttpServerBehindDoor => {
                 app["door"] = json!({"listen": [address], "drain": "5s"});
             }

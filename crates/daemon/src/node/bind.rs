@@ -27,6 +27,9 @@ pub(super) const ENOBUFS: i32 = 105;
 /// What Node asks for where an app says nothing.
 const BACKLOG: i32 = 511;
 
+/// How the keys of listeners begin that a copy has that is only tried.
+pub(super) const TRIED: &str = "tried:";
+
 /// What a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -143,6 +146,24 @@ impl Query {
                 .filter(|backlog| *backlog > 0),
             open_to_all: flag("readableAll") || flag("writableAll"),
         }
+    }
+
+    /// The same question of a copy that is only tried: what it listens on is nobody else's. TCP and UDP are on free ports
+    /// of the loopback, a path has an ending.
+    pub(super) fn tried(mut self) -> Self {
+        self.key = format!("{TRIED}{}", self.key);
+        self.fd = None;
+        match self.family {
+            Family::Unix => self.address = self.address.map(|path| format!("{path}.trial")),
+            Family::V4 | Family::V6 => self.family = Family::V4,
+            Family::Udp4 | Family::Udp6 => self.family = Family::Udp4,
+            Family::Other => {}
+        }
+        if self.family != Family::Unix {
+            self.address = Some(Ipv4Addr::LOCALHOST.to_string());
+            self.port = 0;
+        }
+        self
     }
 
     /// The address in words, for people.

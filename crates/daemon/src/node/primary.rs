@@ -40,7 +40,7 @@ use super::{
     channel::Channel,
     keep::Keep,
 };
-use crate::tasks::Task;
+use crate::{apps::launch, tasks::Task};
 
 /// How many listeners an app may have.
 const LISTENERS_MAX: usize = 1024;
@@ -281,6 +281,17 @@ impl Primary {
         let gone = self.0.workers.borrow_mut().remove(copy);
         if let Some(worker) = gone {
             Passing::gone(&self.0, copy, &worker);
+            if is_tried(copy) {
+                let tried: Vec<(String, Listener)> = self
+                    .0
+                    .listeners
+                    .borrow_mut()
+                    .extract_if(.., |key, _| key.starts_with(bind::TRIED))
+                    .collect();
+                for (key, listener) in tried {
+                    self.0.close(&key, listener);
+                }
+            }
             self.0.remember();
         }
     }
@@ -437,6 +448,7 @@ impl Primary {
         let (inner, copy) = (Rc::clone(&self.0), copy.to_owned());
         Task::spawn_short("node query", async move {
             let query = Query::read(&message);
+            let query = if is_tried(&copy) { query.tried() } else { query };
             if let Err(errno) = inner.answer(&copy, &query, &message).await {
                 let refused = inner.refuse(&copy, &message, errno);
                 if refused {
@@ -730,6 +742,12 @@ impl Inner {
         let listener = listeners.get(key)?;
         Some((Rc::clone(listener.handle.as_ref()?), listener.kind))
     }
+}
+
+/// Whether a copy runs without traffic, to see whether it holds.
+fn is_tried(copy: &str) -> bool {
+    let copy = copy.rsplit_once('/').and_then(|(_, copy)| launch::parse_copy(copy));
+    copy.is_some_and(|copy| copy.index == upkeep_supervise::rollout::TRIAL)
 }
 
 /// Binds. What this app has just closed may take a moment to be closed everywhere.
