@@ -164,8 +164,11 @@ fn who_takes_too_much_memory_is_killed_and_the_reason_is_told() {
     });
     assert_eq!(instance["last_exit"], "out_of_memory", "{instance}");
     says(instance["why"].as_str().unwrap_or_default(), &["out of memory"]);
-    let events = home.ok(["events", "--json"]);
-    says(&events, &["\"oom_kills\""]);
+    // The event follows the state once it is on the disk.
+    wait_until("the event of its exit", LONG, || {
+        let events = home.ok(["events", "--json"]);
+        if events.contains("\"oom_kills\"") { Ok(()) } else { Err(events) }
+    });
 }
 
 #[test]

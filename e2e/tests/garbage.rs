@@ -663,11 +663,14 @@ fn an_app_that_forks_away_has_ended_and_leaves_nothing() {
             left => Err(format!("{left:?}")),
         }
     });
-    let exited: Vec<Value> = events(&home)
-        .into_iter()
-        .filter(|event| event["what"] == "exited")
-        .collect();
-    assert_eq!(exited.len(), 1, "{exited:?}");
+    // The event follows the state once it is on the disk.
+    wait_until("the event of its exit", LONG, || {
+        let exited: Vec<Value> = events(&home)
+            .into_iter()
+            .filter(|event| event["what"] == "exited")
+            .collect();
+        if exited.len() == 1 { Ok(()) } else { Err(format!("{exited:?}")) }
+    });
 }
 
 #[test]

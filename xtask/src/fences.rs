@@ -79,6 +79,10 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Packages that may have tokio below them.
 const TOKIO: &[&str] = &[
+    // Tools: the load of the tests is asynchronous.
+    "upkeep-testkit",
+    "upkeep-e2e",
+    "xtask",
     "upkeep-door",
     "upkeep-store",
     "upkeep-playbook",
