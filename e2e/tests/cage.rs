@@ -210,6 +210,44 @@ fn a_busy_app_gets_its_share_of_the_processors_and_no_more() {
 }
 
 #[test]
+fn limits_are_changed_without_a_restart() {
+    let home = Home::new();
+    let app = |limits: Value| json!({"name": "a", "command": ["sleep", "1000"], "limits": limits});
+    apply(&home, &[app(json!({"memory": "64M", "tasks": 40}))]);
+    if !by_cgroup(&home, "a", "memory") || !by_cgroup(&home, "a", "tasks") {
+        return;
+    }
+    let pid = home.instance("a", 0)["pid"].clone();
+    apply(&home, &[app(json!({"memory": "96M"}))]);
+    wait_until("the new limit", LONG, || {
+        let limit = limit(&home, "a", "memory");
+        if limit["limit"] == "96M" {
+            Ok(())
+        } else {
+            Err(limit.to_string())
+        }
+    });
+    assert!(limit(&home, "a", "tasks")["limit"].is_null());
+    assert_eq!(home.instance("a", 0)["pid"], pid, "it was not started anew");
+    // What never had a limit has no groups either: it is replaced by one that has.
+    apply(&home, &[json!({"name": "free", "command": ["sleep", "1000"]})]);
+    let pid = home.instance("free", 0)["pid"].clone();
+    apply(
+        &home,
+        &[json!({"name": "free", "command": ["sleep", "1000"], "limits": {"tasks": 9}})],
+    );
+    wait_until("the limit of the other", LONG, || {
+        let limit = limit(&home, "free", "tasks");
+        if limit["limit"] == "9" {
+            Ok(())
+        } else {
+            Err(limit.to_string())
+        }
+    });
+    assert_ne!(home.instance("free", 0)["pid"], pid);
+}
+
+#[test]
 fn a_fork_bomb_ends_with_its_app_and_others_go_on() {
     let home = open_home();
     if !can(&home, "strict") {

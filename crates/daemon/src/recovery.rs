@@ -113,7 +113,7 @@ pub(crate) fn recover(
         let known = known.entry(app).or_default().entry(copy).or_default();
         known.recovered.exits.push(Ended {
             pid: record.pid,
-            exit: exits::exit(record.how, record.oom_kills),
+            exit: exits::exit_of(&record),
             uptime_ms: record.exited_mono_ms.saturating_sub(record.started_mono_ms),
             leftovers: record.leftovers,
         });

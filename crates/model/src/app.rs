@@ -10,7 +10,7 @@ use crate::{
     listen::{Balance, Door, Listen, Mode},
     restart::RestartPolicy,
     rollout::RolloutPolicy,
-    sandbox::Sandbox,
+    sandbox::{Level, Sandbox},
     schedule::Schedule,
     size::{ByteSize, Span},
     stop::StopPolicy,
@@ -107,7 +107,7 @@ const fn yes() -> bool {
 
 impl AppSpec {
     /// Whether what runs by this must be started anew to run by `other`: the number of copies does not count, nor how
-    /// they are replaced.
+    /// they are replaced, nor limits of what has been limited from its start.
     pub fn restarts_into(&self, other: &Self) -> bool {
         let other = Self {
             instances: self.instances,
@@ -115,9 +115,26 @@ impl AppSpec {
             rollout: self.rollout,
             check: self.check.clone(),
             schedule: self.schedule.clone(),
+            limits: if self.is_limited() {
+                Limits {
+                    oom_score: other.limits.oom_score,
+                    ..self.limits.clone()
+                }
+            } else {
+                other.limits.clone()
+            },
             ..other.clone()
         };
         self.differs_from(&other)
+    }
+
+    /// Whether an instance is started in groups whose limits can be changed while it runs.
+    pub fn is_limited(&self) -> bool {
+        let none = Limits {
+            oom_score: self.limits.oom_score,
+            ..Limits::default()
+        };
+        self.sandbox.level != Level::None || self.limits != none
     }
 
     /// Whether `other` would run differently: everything but the inherited environment counts.

@@ -612,7 +612,7 @@ impl Actor {
             at,
             Event::Exited {
                 pid: record.pid,
-                exit: exits::exit(record.how, record.oom_kills),
+                exit: exits::exit_of(&record),
                 uptime_ms: record.exited_mono_ms.saturating_sub(record.started_mono_ms),
                 leftovers: record.leftovers,
             },
@@ -750,6 +750,12 @@ impl Actor {
         let record = Arc::clone(&self.record);
         for slot in &mut self.slots {
             if record.is_current(slot.copy.generation) && slot.copy.index != TRIAL {
+                let limits = crate::cage::limits(&record.spec);
+                // Its groups are there, or it would have been started anew; `show` tells what has become of it.
+                if slot.machine.pid().is_some() && limits != crate::cage::limits(&slot.spec) {
+                    let key = launch::key(&self.name, slot.copy);
+                    crate::cage::change_limits(&self.context.link, key, limits);
+                }
                 slot.spec = Arc::new(record.spec.clone());
                 slot.policy = policy(&slot.spec);
             }

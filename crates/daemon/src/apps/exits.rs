@@ -16,19 +16,26 @@ use crate::{events::Events, keeper_link::KeeperLink};
 /// SIGKILL.
 const KILL: u8 = 9;
 
-/// The keeper's words as ours. `oom_kills`: how many of its processes were killed for want of memory.
-pub(crate) fn exit(ended: Ended, oom_kills: u32) -> Exit {
+/// The keeper's words as ours.
+pub(crate) fn exit(ended: Ended) -> Exit {
     match ended {
         Ended::Code(code) => Exit::Code(code),
-        Ended::Signal { number: KILL, .. } if oom_kills > 0 => Exit::OutOfMemory,
         Ended::Signal { number, core } => Exit::Signal { number, core },
         Ended::Unknown => Exit::Unknown,
     }
 }
 
+/// The same, with what else the record tells: whether the kernel killed for want of memory.
+pub(crate) fn exit_of(record: &ExitRecord) -> Exit {
+    match record.how {
+        Ended::Signal { number: KILL, .. } if record.oom_kills > 0 => Exit::OutOfMemory,
+        how => exit(how),
+    }
+}
+
 /// The event of an exit of `target` (`shop:0`).
 pub(crate) fn event(target: &str, record: &ExitRecord, epoch: u64, verdict: String) -> LogEvent {
-    let how = exit(record.how, record.oom_kills);
+    let how = exit_of(record);
     let mut details = BTreeMap::new();
     let mut put = |name: &str, value: serde_json::Value| details.insert(name.to_owned(), value);
     put("exit", serde_json::to_value(how).unwrap_or_default());

@@ -20,12 +20,14 @@ use std::{
     sync::OnceLock,
 };
 
-use upkeep_keeper::protocol::{CAGES, Cage, Kept, Landlock, Limits, Mounts, SpawnSpec, Temporary};
+use upkeep_keeper::protocol::{CAGES, Cage, Kept, Landlock, Limits, Mounts, Request, SpawnSpec, Temporary};
 use upkeep_model::{
     app::AppSpec,
     sandbox::{Level, Sandbox},
 };
 use upkeep_sys::cage::{Ability, ability};
+
+use crate::keeper_link::KeeperLink;
 
 pub(crate) mod exposure;
 mod filter;
@@ -246,6 +248,14 @@ pub(crate) fn check_keeper(launched: &SpawnSpec, protocol: u16) -> Result<(), Ca
         Ok(())
     } else {
         Err(CageError::OldKeeper { found: protocol })
+    }
+}
+
+/// Changes what a tree that runs may use.
+pub(crate) fn change_limits(link: &KeeperLink, key: String, limits: Limits) {
+    // An older keeper has no groups either.
+    if link.protocol() >= CAGES {
+        link.order(|id| Request::SetLimits { id, key, limits });
     }
 }
 

@@ -936,7 +936,7 @@ impl God {
             process,
             Event::Exited {
                 pid: exit.pid,
-                exit: exits::exit(exit.how, 0),
+                exit: exits::exit(exit.how),
                 uptime_ms: exit.exited_mono_ms.saturating_sub(exit.started_mono_ms),
                 leftovers: exit.leftovers,
             },

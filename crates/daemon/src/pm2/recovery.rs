@@ -233,7 +233,7 @@ fn adopt(
                 .iter()
                 .map(|exit| upkeep_supervise::instance::Ended {
                     pid: exit.pid,
-                    exit: crate::apps::exits::exit(exit.how, 0),
+                    exit: crate::apps::exits::exit(exit.how),
                     uptime_ms: exit.exited_mono_ms.saturating_sub(exit.started_mono_ms),
                     leftovers: exit.leftovers,
                 })
