@@ -673,11 +673,20 @@ fn an_upkeep_without_rights_cages_by_user_namespaces() {
     let other = home.write("../other/secret", SECRET);
     let [address] = free_addresses();
     home.write("server.py", PYTHON);
+    // A process of the same user, whose environment nobody but that user may read.
+    write_apps(
+        &home,
+        "victim.json",
+        &[json!({"name": "victim", "command": ["sleep", "1000"], "env": {"PASSWORD": SECRET}})],
+    );
+    as_nobody(&home, &["start", "victim.json"]);
+    let shown = as_nobody(&home, &["show", "victim", "--json"]).stdout;
+    let shown: Value = serde_json::from_str(&shown).expect("json");
+    let victim = shown["instances"][0]["pid"].as_i64().expect("it runs");
     let script = format!(
-        "cat /etc/shadow {other} /proc/{test}/environ; touch here; touch /tmp/mine && echo tmp
+        "cat /etc/shadow {other} /proc/{victim}/environ; touch here; touch /tmp/mine && echo tmp
          tail -n +3 /proc/net/dev | cut -d: -f1; grep -E 'CapEff|Seccomp:' /proc/self/status; id -u; echo done; sleep 1000",
         other = other.display(),
-        test = home.work().display(),
     );
     let mut apps = vec![
         json!({"name": "caged", "command": ["sh", "-c", script], "sandbox": "strict", "limits": {"tasks": 50, "cpu": 1}}),

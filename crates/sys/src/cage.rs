@@ -79,7 +79,8 @@ pub struct Mounts {
     pub same: Vec<(PathBuf, PathBuf)>,
     /// Trees (or files) that become read-only where they are; what does not exist is skipped.
     pub frozen: Vec<PathBuf>,
-    /// Trees (or files) that stay as they are, whatever else is said of what is above them. They must exist.
+    /// Trees (or files) that stay as they are, whatever else is said of what is above them. They must exist, and be
+    /// named by their true paths: no link on the way is followed.
     pub kept: Vec<Kept>,
 }
 
@@ -227,11 +228,14 @@ impl Prepared {
     fn mounts(&mut self, mounts: &Mounts) -> Result<(), &'static str> {
         let mut places = Vec::new();
         for one in &mounts.kept {
-            // A link would be followed here and not be there any more when it is put back.
-            let path = one
-                .path
+            // A link may have been made since by whoever can write there, and lead out.
+            let path = one.path.clone();
+            let real = path
                 .canonicalize()
                 .map_err(|_| "a path that the cage keeps does not exist")?;
+            if real != path {
+                return Err("a path that the cage keeps leads over a link");
+            }
             let directory = path.is_dir();
             let slot = self.pick(&path)?;
             if !one.writable {
@@ -263,7 +267,10 @@ impl Prepared {
             places.push((path, Change::Overlaid));
         }
         for (from, to) in &mounts.same {
-            let slot = self.pick(from)?;
+            let from = from
+                .canonicalize()
+                .map_err(|_| "a place that the cage shows elsewhere does not exist")?;
+            let slot = self.pick(&from)?;
             self.ops.push(Op::Put {
                 slot,
                 path: text(to)?,

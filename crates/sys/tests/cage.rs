@@ -13,7 +13,7 @@ use std::{
 use upkeep_sys::{
     Pid,
     cage::{self, Cage, Kept, Landlock, Mounts, Temporary},
-    cgroup::limit::{Controllers, Limits, Resource, Version},
+    cgroup::limit::{self, Controllers, Limits, Resource, Version},
     descriptor, pipe,
     spawn::{self, Launch, SpawnError, Step},
     wait::{self, Status},
@@ -350,4 +350,61 @@ fn limits_are_written_where_the_controllers_are_and_can_be_changed() {
         assert!(!place.base.exists(), "{}", place.base.display());
     }
     assert!(Resource::ALL.into_iter().any(|resource| limits.wants(resource)));
+}
+
+/// Puts the machine's own group back as it was, whatever a test did.
+struct Borrowed {
+    root: PathBuf,
+    group: PathBuf,
+    controller: String,
+    was_on: bool,
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let _ = fs::write(self.root.join("cgroup.procs"), "0");
+        let _ = upkeep_sys::cgroup::remove(&self.group);
+        if !self.was_on {
+            let _ = fs::write(
+                self.root.join("cgroup.subtree_control"),
+                format!("-{}", self.controller),
+            );
+        }
+    }
+}
+
+/// Which controllers v2 has differs from machine to machine; how it hands them down does not.
+#[test]
+fn a_controller_of_v2_is_handed_down_after_we_have_stepped_aside() {
+    let Ok((_, root)) = upkeep_sys::cgroup::own_group() else {
+        return skipped("no cgroup v2");
+    };
+    let list = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+    let Some(controller) = list.split_whitespace().next().map(str::to_owned) else {
+        return skipped("cgroup v2 has no controller");
+    };
+    let on = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
+    let group = root.join(format!("upkeep-test-{}", std::process::id()));
+    let borrowed = Borrowed {
+        was_on: on.split_whitespace().any(|word| word == controller),
+        root: root.clone(),
+        group: group.clone(),
+        controller: controller.clone(),
+    };
+    let switched = fs::write(root.join("cgroup.subtree_control"), format!("+{controller}"));
+    if switched.is_err() || fs::create_dir(&group).is_err() {
+        return skipped("our own group of cgroup v2 is not ours to change");
+    }
+    let base = group.join("upkeep-0");
+    fs::create_dir(&base).expect("a group in ours");
+    fs::write(group.join("cgroup.procs"), "0").expect("it is our own group now");
+    limit::hand_down(&base, &controller).expect("nobody else is in there");
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(read(base.join("cgroup.subtree_control")).trim(), controller);
+    assert_eq!(read(group.join("cgroup.procs")), "", "we have stepped aside");
+    fs::create_dir(base.join("app")).expect("a group of an app");
+    assert_eq!(read(base.join("app/cgroup.controllers")).trim(), controller);
+    assert_eq!(limit::hand_down(&base, "no-such"), Err(None));
+    drop(borrowed);
+    assert!(!group.exists());
 }

@@ -46,6 +46,18 @@ pub(crate) enum CageError {
         key: &'static str,
         path: PathBuf,
     },
+    /// A path leads, by a link the app may have made itself, to where nobody meant it to.
+    #[error(
+        "failed to prepare sandbox `{level}`: `{}` of `sandbox.{key}` leads to `{}`, out of what the app can write",
+        path.display(),
+        to.display()
+    )]
+    LeadsOut {
+        level: &'static str,
+        key: &'static str,
+        path: PathBuf,
+        to: PathBuf,
+    },
     /// The keeper is from before there were cages.
     #[error(
         "failed to limit or cage the app: the keeper that runs is older (protocol {found}); `upkeep upgrade` replaces it"
@@ -425,17 +437,34 @@ impl<'a> Tailor<'a> {
             ("write", &self.sandbox.write, true, access::READ | access::WRITE),
         ] {
             for path in paths {
-                let Some(path) = real(path) else {
+                let Some(to) = real(path) else {
                     return Err(CageError::NoSuchPath {
                         level: name(self.level()),
                         key,
                         path: path.clone(),
                     });
                 };
-                self.keep(path, writable, rights);
+                if self.leads_out(path, &to) {
+                    return Err(CageError::LeadsOut {
+                        level: name(self.level()),
+                        key,
+                        path: path.clone(),
+                        to,
+                    });
+                }
+                self.keep(to, writable, rights);
             }
         }
         Ok(())
+    }
+
+    /// Whether a path begins where the app can write and ends somewhere else: the link may be the app's own work.
+    fn leads_out(&self, path: &Path, to: &Path) -> bool {
+        let cwd = (!self.strict()).then_some(&self.launched.cwd);
+        let mut own = self.sandbox.write.iter().chain(cwd);
+        own.any(|place| {
+            path != place && path.starts_with(place) && real(place).is_none_or(|place| !to.starts_with(place))
+        })
     }
 
     fn keep(&mut self, path: PathBuf, writable: bool, rights: u64) {
@@ -458,7 +487,13 @@ impl<'a> Tailor<'a> {
     fn program(&self) -> Option<PathBuf> {
         let first = Path::new(self.launched.argv.first()?);
         let found = if first.components().count() > 1 {
-            real(&self.launched.cwd.join(first))?
+            let named = self.launched.cwd.join(first);
+            let found = real(&named)?;
+            if self.leads_out(&named, &found) {
+                // The program itself, and not what lies beside wherever the link leads.
+                return Some(found);
+            }
+            found
         } else {
             let paths = self.launched.env.iter().find(|(name, _)| name == "PATH");
             std::env::split_paths(&paths?.1).find_map(|folder| real(&folder.join(first)))?

@@ -102,3 +102,33 @@ fn the_groups_of_calls_are_those_of_the_model() {
     ours.sort_unstable();
     assert_eq!(ours, known);
 }
+
+#[test]
+fn a_link_that_the_app_can_make_leads_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    std::os::unix::fs::symlink("/etc", path.join("data")).unwrap();
+    let sandbox = Sandbox {
+        write: vec![path.join("data")],
+        ..level(Level::Standard)
+    };
+    let Some(result) = tailored(&sandbox, &launched(&path.to_string_lossy())) else {
+        return;
+    };
+    let text = result.unwrap_err().to_string();
+    assert!(text.contains("leads to `/etc`"), "{text}");
+    // Where the app cannot write, whoever made the link meant it.
+    let sandbox = Sandbox {
+        level: Level::Strict,
+        ..sandbox
+    };
+    let cage = tailored(&sandbox, &launched(&path.to_string_lossy()))
+        .unwrap()
+        .unwrap();
+    assert!(
+        cage.mounts
+            .kept
+            .iter()
+            .any(|kept| kept.path == Path::new("/etc") && kept.writable)
+    );
+}

@@ -106,9 +106,19 @@ fn change(op: &Op, slots: &mut [RawFd; MAX_SLOTS]) -> i64 {
     unsafe {
         match op {
             Op::Pick { path, slot } => {
-                let flags =
-                    OPEN_TREE_CLONE | libc::O_CLOEXEC.unsigned_abs() | libc::AT_RECURSIVE.unsigned_abs();
-                let fd = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags);
+                let place = open_without_links(path);
+                if place < 0 {
+                    return place;
+                }
+                let flags = OPEN_TREE_CLONE
+                    | libc::O_CLOEXEC.unsigned_abs()
+                    | libc::AT_RECURSIVE.unsigned_abs()
+                    | libc::AT_EMPTY_PATH.unsigned_abs();
+                let fd = libc::syscall(libc::SYS_open_tree, place, c"".as_ptr(), flags);
+                let errno = last_errno();
+                // Too large for an i32 is no descriptor.
+                libc::close(i32::try_from(place).unwrap_or(-1));
+                set_errno(errno);
                 if let (Ok(fd), Some(place)) = (i32::try_from(fd), slots.get_mut(*slot)) {
                     *place = fd;
                 }
@@ -179,6 +189,40 @@ fn change(op: &Op, slots: &mut [RawFd; MAX_SLOTS]) -> i64 {
             Op::Link { to, path } => unless_there(i64::from(libc::symlink(to.as_ptr(), path.as_ptr()))),
         }
     }
+}
+
+/// Opens a path whose components are what they are called: whoever can write on the way cannot lead us elsewhere by a
+/// link that was not there when the cage was made.
+fn open_without_links(path: &CStr) -> i64 {
+    /// `struct open_how` of openat2(2).
+    #[repr(C)]
+    struct How {
+        flags: u64,
+        mode: u64,
+        resolve: u64,
+    }
+    const RESOLVE_NO_SYMLINKS: u64 = 4;
+    let how = How {
+        flags: u64::from((libc::O_PATH | libc::O_CLOEXEC).unsigned_abs()),
+        mode: 0,
+        resolve: RESOLVE_NO_SYMLINKS,
+    };
+    // JUSTIFICATION: raw calls only. SAFETY: a live C string; a live struct with its size.
+    unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            &raw const how,
+            size_of::<How>(),
+        )
+    }
+}
+
+/// For the report, after a call that tidies up.
+fn set_errno(errno: i32) {
+    // JUSTIFICATION: as in `last_errno`. SAFETY: libc's errno is always there.
+    unsafe { *libc::__errno_location() = errno };
 }
 
 fn unless_there(result: i64) -> i64 {

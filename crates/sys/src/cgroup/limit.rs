@@ -176,8 +176,13 @@ impl Controllers {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let places = Resource::ALL.map(|resource| {
-            match v2.map(|base| place_v2(base, resource)) {
-                Some(Ok(place)) => return Ok(place),
+            match v2.map(|base| hand_down(base, resource.v2())) {
+                Some(Ok(())) => {
+                    return Ok(Place {
+                        version: Version::V2,
+                        base: v2.unwrap_or(Path::new("/")).to_owned(),
+                    });
+                }
                 Some(Err(Some(why))) => return Err(why),
                 Some(Err(None)) | None => {}
             }
@@ -308,10 +313,10 @@ impl fmt::Display for Controllers {
     }
 }
 
-/// A place in v2; `Err(None)`: v2 does not have this controller, `Err(Some)`: it has, and we cannot use it.
-fn place_v2(base: &Path, resource: Resource) -> std::result::Result<Place, Option<String>> {
+/// Switches a controller of v2 on for the groups in `base`, which is a group in our own group. `Err(None)`: v2 does not
+/// have this controller; `Err(Some)`: it has, and we cannot use it.
+pub fn hand_down(base: &Path, controller: &str) -> std::result::Result<(), Option<String>> {
     let own = base.parent().ok_or(None)?;
-    let controller = resource.v2();
     let listed = |path: PathBuf| {
         fs::read_to_string(path).is_ok_and(|text| text.split_whitespace().any(|word| word == controller))
     };
@@ -338,10 +343,7 @@ fn place_v2(base: &Path, resource: Resource) -> std::result::Result<Place, Optio
             ))
         })?;
     }
-    Ok(Place {
-        version: Version::V2,
-        base: base.to_owned(),
-    })
+    Ok(())
 }
 
 /// Leaves our own group of v2, if nobody else is in it, so that it can hand controllers down.
