@@ -590,6 +590,41 @@ fn honest_servers_answer_from_inside_strict() {
 }
 
 #[test]
+fn readiness_is_told_from_inside_strict() {
+    let home = open_home();
+    let (true, Some(python)) = (can(&home, "strict"), python()) else {
+        return;
+    };
+    let script = "import os, socket, time
+time.sleep(0.3)
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+    s.sendto(b'READY=1\\nSTATUS=from the cage', os.environ['NOTIFY_SOCKET'])
+time.sleep(1000)";
+    for user in users() {
+        for level in ["light", "standard", "strict"] {
+            let plain = format!("told-{level}");
+            let app = json!({
+                "name": plain,
+                "command": [python, "-c", script],
+                "sandbox": level,
+                "readiness": {"notify": true, "period": "100ms"},
+            });
+            apply(&home, &[for_user(app, user)]);
+            let name = named(&plain, user);
+            wait_until("readiness", LONG, || {
+                let instance = home.instance(&name, 0);
+                if instance["ready"] == true {
+                    Ok(())
+                } else {
+                    Err(instance.to_string())
+                }
+            });
+            home.ok(["delete", &name]);
+        }
+    }
+}
+
+#[test]
 fn the_score_is_about_the_process_that_runs() {
     let home = open_home();
     if !can(&home, "strict") {

@@ -15,6 +15,7 @@ use std::{
             net::{SocketAddr, UnixDatagram},
         },
     },
+    path::Path,
 };
 
 use rustix::net::{
@@ -58,6 +59,28 @@ impl NotifySocket {
         sockopt::set_socket_passcred(&socket, true).map_err(fail("setsockopt"))?;
         let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).map_err(fail("bind"))?;
         rustix::net::bind(&socket, &address).map_err(fail("bind"))?;
+        Ok(Self { socket })
+    }
+
+    /// Binds a socket at a path, writable for everybody who can get there: for a process that has another network
+    /// namespace, which abstract names do not cross. What is there is removed first.
+    pub fn bind_file(path: &Path) -> Result<Self> {
+        let fail = |call| move |errno| CallError::new(call, path.display(), errno);
+        let socket = rustix::net::socket_with(
+            AddressFamily::UNIX,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )
+        .map_err(fail("socket"))?;
+        sockopt::set_socket_passcred(&socket, true).map_err(fail("setsockopt"))?;
+        match rustix::fs::unlink(path) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(errno) => return Err(fail("remove")(errno)),
+        }
+        let address = SocketAddrUnix::new(path).map_err(fail("bind"))?;
+        rustix::net::bind(&socket, &address).map_err(fail("bind"))?;
+        rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(0o666)).map_err(fail("chmod"))?;
         Ok(Self { socket })
     }
 

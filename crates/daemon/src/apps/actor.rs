@@ -488,10 +488,7 @@ impl Actor {
             Mail::Spawned { copy, .. } if copy.index == DOOR => self.door_spawned(),
             Mail::SpawnRefused { copy, why } if copy.index == DOOR => self.door_failed(&why),
             Mail::Exited { copy, record } if copy.index == DOOR => {
-                let why = format!(
-                    "the front door ended: {}",
-                    exits::exit(record.how, record.oom_kills)
-                );
+                let why = format!("the front door ended: {}", exits::exit_of(&record));
                 self.log_exit(copy, record, "the front door".to_owned());
                 self.door_failed(&why);
             }

@@ -148,7 +148,7 @@ pub(crate) fn prepare(
     });
     if has(&plan, Way::Notify) {
         launch.env.retain(|(name, _)| !own.iter().any(|own| name == own));
-        let (socket, address) = notify::open(context, key)?;
+        let (socket, address) = notify::open(context, spec, key)?;
         prepared.socket = Some(socket);
         launch.env.push(("NOTIFY_SOCKET".into(), address.into()));
         if let Some(millis) = plan.watchdog_ms() {

@@ -74,6 +74,21 @@ pub(crate) fn protect(places: Vec<PathBuf>) {
     let _ = OWN_PLACES.set(places);
 }
 
+/// Where an app is given a notify socket as a file; `None`: an abstract name reaches it.
+pub(crate) fn notify_file(sandbox: &Sandbox, key: &str) -> Option<PathBuf> {
+    let own_network = !sandbox.network.unwrap_or(sandbox.level != Level::Strict);
+    let reached = sandbox.level == Level::None || (sandbox.level == Level::Light && !own_network);
+    (!reached).then(|| notify_path(key))
+}
+
+/// The file of such a socket (FNV-1a of the key: a path of a socket is short).
+pub(crate) fn notify_path(key: &str) -> PathBuf {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    let run = OWN_PLACES.get().and_then(|places| places.last().cloned());
+    run.unwrap_or_default().join(format!("notify-{hash:016x}"))
+}
+
 /// A level's name, as it is written.
 pub(crate) const fn name(level: Level) -> &'static str {
     match level {

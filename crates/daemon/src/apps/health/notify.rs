@@ -9,6 +9,7 @@ use std::{io, os::fd::AsFd, rc::Rc};
 
 use tokio::{io::Interest, net::UnixDatagram};
 use upkeep_keeper::protocol::{Event, Request};
+use upkeep_model::app::AppSpec;
 use upkeep_supervise::health::Word;
 use upkeep_sys::{
     clock,
@@ -33,7 +34,18 @@ pub(crate) fn descriptor_name(key: &str) -> String {
 pub(crate) const PREFIX: &str = "notify:";
 
 /// A socket for a process that is about to be started, and the value of its `NOTIFY_SOCKET`.
-pub(crate) fn open(context: &Rc<Context>, key: &str) -> Result<(NotifySocket, String), String> {
+/// A sandbox that abstract names do not reach into gets a file, which its cage shows it.
+pub(crate) fn open(
+    context: &Rc<Context>,
+    spec: &AppSpec,
+    key: &str,
+) -> Result<(NotifySocket, String), String> {
+    if let Some(path) = crate::cage::notify_file(&spec.sandbox, key) {
+        let socket = NotifySocket::bind_file(&path)
+            .map_err(|error| format!("its notify socket could not be made: {error}"))?;
+        keep(context, key, &socket)?;
+        return Ok((socket, path.display().to_string()));
+    }
     // Unique on the machine: a second daemon, or another home, may have an app of that name.
     let own = std::process::id();
     let name = format!("upkeep/notify/{own}/{}/{key}", clock::monotonic_ms());
@@ -43,19 +55,25 @@ pub(crate) fn open(context: &Rc<Context>, key: &str) -> Result<(NotifySocket, St
         let name = format!("{name}.{attempt:x}{:x}", super::dice() & 0xffff);
         match NotifySocket::bind(&name) {
             Ok(socket) => {
-                let duplicate = socket.as_fd().try_clone_to_owned();
-                let descriptor = duplicate.map_err(|error| error.to_string())?;
-                context.link.order(|id| Request::PutDescriptor {
-                    id,
-                    name: descriptor_name(key),
-                    descriptor,
-                });
+                keep(context, key, &socket)?;
                 return Ok((socket, format!("@{name}")));
             }
             Err(error) => last = error.to_string(),
         }
     }
     Err(format!("its notify socket could not be made: {last}"))
+}
+
+/// It is to outlive us.
+fn keep(context: &Rc<Context>, key: &str, socket: &NotifySocket) -> Result<(), String> {
+    let duplicate = socket.as_fd().try_clone_to_owned();
+    let descriptor = duplicate.map_err(|error| error.to_string())?;
+    context.link.order(|id| Request::PutDescriptor {
+        id,
+        name: descriptor_name(key),
+        descriptor,
+    });
+    Ok(())
 }
 
 /// The socket that an earlier daemon made.
@@ -76,6 +94,8 @@ pub(super) async fn reopen(context: &Rc<Context>, key: &str) -> Option<NotifySoc
 pub(crate) fn close(context: &Rc<Context>, key: &str) {
     let name = descriptor_name(key);
     context.link.order(|id| Request::CloseDescriptor { id, name });
+    // Mostly there is none; one that stays is removed by the next of that key.
+    let _ = std::fs::remove_file(crate::cage::notify_path(key));
 }
 
 /// A socket in the runtime.
