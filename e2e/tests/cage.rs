@@ -598,7 +598,8 @@ fn readiness_is_told_from_inside_strict() {
     let script = "import os, socket, time
 time.sleep(0.3)
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
-    s.sendto(b'READY=1\\nSTATUS=from the cage', os.environ['NOTIFY_SOCKET'])
+    address = os.environ['NOTIFY_SOCKET'].replace('@', chr(0), 1)
+    s.sendto(b'READY=1\\nSTATUS=from the cage', address)
 time.sleep(1000)";
     for user in users() {
         for level in ["light", "standard", "strict"] {

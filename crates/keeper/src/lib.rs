@@ -40,6 +40,9 @@
 //! | keeper, by SIGKILL or a fault | run on as strays | lost; the next keeper finds the strays |
 //! | keeper, by SIGTERM | the daemon stops them; without a daemon the keeper does | — |
 //!
+//! Groups with limits (cgroup) belong to the trees in them: they outlive daemon and keeper, and whichever keeper is there
+//! removes them once they are empty.
+//!
 //! Strays are found by the journal (`children` in the run directory), by left-over cgroups, and by the variable
 //! `UPKEEP_KEEPER=<run id>:<key>` that every child is born with. They can be watched and signalled; their exit
 //! status goes to somebody else, so it is reported as unknown.
