@@ -180,7 +180,7 @@ impl Controllers {
                 Some(Ok(())) => {
                     return Ok(Place {
                         version: Version::V2,
-                        base: v2.unwrap_or(Path::new("/")).to_owned(),
+                        base: v2.unwrap_or_else(|| Path::new("/")).to_owned(),
                     });
                 }
                 Some(Err(Some(why))) => return Err(why),
