@@ -30,6 +30,7 @@ cargo xtask VERB
   size                  build the static release binary and weigh it
   bench supervise [--quick] [--only PEER,…] [--rows ROW,…] [--json FILE]
   bench pm2 [--quick]
+  bench cluster [--quick] [--upkeep PROGRAM]
                         upkeep beside pm2, supervisord, s6 and runit, in one run
 ";
 
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         ["size"] => size::run(),
         ["bench", "supervise", rest @ ..] => bench::run(rest),
         ["bench", "pm2", rest @ ..] => bench::pm2::run(rest),
+        ["bench", "cluster", rest @ ..] => bench::cluster::run(rest),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

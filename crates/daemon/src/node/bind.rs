@@ -27,9 +27,6 @@ pub(super) const ENOBUFS: i32 = 105;
 /// What Node asks for where an app says nothing.
 const BACKLOG: i32 = 511;
 
-/// How the keys of listeners begin that a copy has that is only tried.
-pub(super) const TRIED: &str = "tried:";
-
 /// What a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -148,20 +145,24 @@ impl Query {
         }
     }
 
-    /// The same question of a copy that is only tried: what it listens on is nobody else's. TCP and UDP are on free ports
-    /// of the loopback, a path has an ending.
-    pub(super) fn tried(mut self) -> Self {
-        self.key = format!("{TRIED}{}", self.key);
-        self.fd = None;
+    /// The same for a worker that is only tried: it must not take what is meant for others.
+    pub(super) fn on_trial(mut self) -> Self {
         match self.family {
-            Family::Unix => self.address = self.address.map(|path| format!("{path}.trial")),
-            Family::V4 | Family::V6 => self.family = Family::V4,
-            Family::Udp4 | Family::Udp6 => self.family = Family::Udp4,
-            Family::Other => {}
-        }
-        if self.family != Family::Unix {
-            self.address = Some(Ipv4Addr::LOCALHOST.to_string());
-            self.port = 0;
+            Family::Unix => {
+                if let Some(path) = &mut self.address {
+                    path.push_str(".trial");
+                }
+            }
+            Family::V4 | Family::V6 | Family::Other => {
+                self.family = Family::V4;
+                self.address = Some(Ipv4Addr::LOCALHOST.to_string());
+                self.port = 0;
+            }
+            Family::Udp4 | Family::Udp6 => {
+                self.family = Family::Udp4;
+                self.address = Some(Ipv4Addr::LOCALHOST.to_string());
+                self.port = 0;
+            }
         }
         self
     }

@@ -40,7 +40,7 @@ use super::{
     channel::Channel,
     keep::Keep,
 };
-use crate::{apps::launch, tasks::Task};
+use crate::tasks::Task;
 
 /// How many listeners an app may have.
 const LISTENERS_MAX: usize = 1024;
@@ -167,6 +167,8 @@ pub(super) struct Inner {
     prefix: String,
     note: String,
     balance: Cell<Balance>,
+    /// Its workers are only tried: they get sockets of their own.
+    trial: Cell<bool>,
     pub(super) listeners: RefCell<BTreeMap<String, Listener>>,
     pub(super) workers: RefCell<BTreeMap<String, Worker>>,
     tell: Box<dyn Fn(&str, Told)>,
@@ -192,6 +194,7 @@ impl Primary {
             prefix,
             note,
             balance: Cell::new(balance),
+            trial: Cell::new(false),
             listeners: RefCell::default(),
             workers: RefCell::default(),
             tell: Box::new(tell),
@@ -199,6 +202,13 @@ impl Primary {
             queries: Cell::new(0),
             served: Cell::new(0),
         }))
+    }
+
+    /// Makes it one for workers that are only tried: they listen on free ports of the loopback, and on paths that end in
+    /// `.trial`.
+    pub(crate) fn for_trials(self) -> Self {
+        self.0.trial.set(true);
+        self
     }
 
     /// How later workers get their connections.
@@ -281,17 +291,6 @@ impl Primary {
         let gone = self.0.workers.borrow_mut().remove(copy);
         if let Some(worker) = gone {
             Passing::gone(&self.0, copy, &worker);
-            if is_tried(copy) {
-                let tried: Vec<(String, Listener)> = self
-                    .0
-                    .listeners
-                    .borrow_mut()
-                    .extract_if(.., |key, _| key.starts_with(bind::TRIED))
-                    .collect();
-                for (key, listener) in tried {
-                    self.0.close(&key, listener);
-                }
-            }
             self.0.remember();
         }
     }
@@ -448,7 +447,6 @@ impl Primary {
         let (inner, copy) = (Rc::clone(&self.0), copy.to_owned());
         Task::spawn_short("node query", async move {
             let query = Query::read(&message);
-            let query = if is_tried(&copy) { query.tried() } else { query };
             if let Err(errno) = inner.answer(&copy, &query, &message).await {
                 let refused = inner.refuse(&copy, &message, errno);
                 if refused {
@@ -705,7 +703,11 @@ impl Inner {
         if self.listeners.borrow().len() >= LISTENERS_MAX {
             return Err(EMFILE);
         }
-        let bound = bind_patiently(query).await?;
+        let bound = if self.trial.get() {
+            bind_patiently(&query.clone().on_trial()).await?
+        } else {
+            bind_patiently(query).await?
+        };
         if let Some((handle, _)) = self.socket(&query.key) {
             // Another worker was faster, while this one waited.
             return Ok(handle);
@@ -742,12 +744,6 @@ impl Inner {
         let listener = listeners.get(key)?;
         Some((Rc::clone(listener.handle.as_ref()?), listener.kind))
     }
-}
-
-/// Whether a copy runs without traffic, to see whether it holds.
-fn is_tried(copy: &str) -> bool {
-    let copy = copy.rsplit_once('/').and_then(|(_, copy)| launch::parse_copy(copy));
-    copy.is_some_and(|copy| copy.index == upkeep_supervise::rollout::TRIAL)
 }
 
 /// Binds. What this app has just closed may take a moment to be closed everywhere.

@@ -89,6 +89,8 @@ struct Inner {
     keep: Rc<dyn Keep>,
     app: String,
     primary: Primary,
+    /// Of copies that are only tried.
+    trial: Primary,
     copies: RefCell<BTreeMap<String, Copy>>,
     /// Number of the next worker; none is used twice.
     next: Cell<u64>,
@@ -190,22 +192,27 @@ impl Workers {
     ) -> Self {
         let tell: Rc<dyn Fn(&str, News)> = Rc::new(tell);
         Self(Rc::new_cyclic(|inner: &std::rc::Weak<Inner>| {
-            let inner = inner.clone();
-            let primary = Primary::new(
-                Rc::clone(&keep),
-                format!("{PREFIX}{app}:listen:"),
-                format!("{PREFIX}{app}:primary"),
-                balance,
-                move |copy, told| {
-                    if let Some(inner) = inner.upgrade() {
-                        inner.told(copy, told);
-                    }
-                },
-            );
+            let primary = |word: &str| {
+                let inner = inner.clone();
+                Primary::new(
+                    Rc::clone(&keep),
+                    format!("{PREFIX}{app}:{word}:"),
+                    format!("{PREFIX}{app}:note-{word}"),
+                    balance,
+                    move |copy, told| {
+                        if let Some(inner) = inner.upgrade() {
+                            inner.told(copy, told);
+                        }
+                    },
+                )
+            };
+            let trial = primary("trial").for_trials();
+            let primary = primary("listen");
             Inner {
                 keep,
                 app: app.to_owned(),
                 primary,
+                trial,
                 copies: RefCell::default(),
                 next: Cell::new(1),
                 preloads,
@@ -218,7 +225,7 @@ impl Workers {
     pub(crate) fn prepare(&self, copy: &str, app: &AppSpec, launched: &mut SpawnSpec) -> Result<(), String> {
         let inner = &self.0;
         let cluster = app.mode == Mode::Cluster;
-        inner.primary.set_balance(app.balance);
+        inner.of(copy).set_balance(app.balance);
         let words: Option<Vec<String>> = launched
             .argv
             .iter()
@@ -302,7 +309,7 @@ impl Workers {
 
     /// The copy is ready in its actor's eyes.
     pub(crate) fn promote(&self, copy: &str) {
-        self.0.primary.promote(copy);
+        self.0.of(copy).promote(copy);
     }
 
     /// Tells a copy to end its connections and to leave. `true`: [`News::Drained`] follows, within three quarters of
@@ -316,7 +323,10 @@ impl Workers {
         if self.0.copies.borrow_mut().remove(copy).is_none() {
             return;
         }
-        self.0.primary.detach(copy);
+        self.0.of(copy).detach(copy);
+        if is_trial(copy) {
+            self.0.trial.release();
+        }
         self.0.keep.close(self.0.kept(copy));
         self.0.keep.close(self.0.kept_for_child(copy));
         self.0.remember();
@@ -325,6 +335,7 @@ impl Workers {
     /// No copy is at work, nor will be: nothing listens any more.
     pub(crate) fn release(&self) {
         self.0.primary.release();
+        self.0.trial.release();
     }
 
     /// Takes up what a daemon before left. `living`: copies that run.
@@ -344,8 +355,13 @@ impl Workers {
             .names
             .into_iter()
             .partition(|name| name.starts_with(&channels));
-        let note = found.notes.get(&format!("{PREFIX}{}:primary", inner.app));
-        inner.primary.recover(note.map(Vec::as_slice), others, living);
+        let note = |word: &str| {
+            let note = found.notes.get(&format!("{PREFIX}{}:note-{word}", inner.app));
+            note.map(Vec::as_slice)
+        };
+        // Each takes what begins with its own prefix.
+        inner.primary.recover(note("listen"), others.clone(), living);
+        inner.trial.recover(note("trial"), others, living);
         for name in ours {
             let copy = name[channels.len()..].to_owned();
             let known = kept.copies.remove(&copy).filter(|_| living.contains(&copy));
@@ -378,7 +394,22 @@ impl Workers {
     }
 }
 
+/// Whether a copy is only tried, by its key.
+fn is_trial(copy: &str) -> bool {
+    copy.rsplit_once('/')
+        .is_some_and(|(_, copy)| copy.starts_with("trial"))
+}
+
 impl Inner {
+    /// The primary of a copy.
+    fn of(&self, copy: &str) -> &Primary {
+        if is_trial(copy) {
+            &self.trial
+        } else {
+            &self.primary
+        }
+    }
+
     /// Our end of a channel, in the keeper's table.
     fn kept(&self, copy: &str) -> String {
         format!("{PREFIX}{}:ipc:{copy}", self.app)
@@ -432,8 +463,8 @@ impl Inner {
         let channel = Channel::open(socket, resumed, move |heard| {
             let Some(inner) = of.upgrade() else { return };
             match heard {
-                Heard::Message(message) => inner.primary.hear(&name, message),
-                Heard::Undelivered(message) => inner.primary.undelivered(&name, &message),
+                Heard::Message(message) => inner.of(&name).hear(&name, message),
+                Heard::Undelivered(message) => inner.of(&name).undelivered(&name, &message),
                 Heard::End => inner.hung_up(&name),
             }
         })
@@ -450,11 +481,11 @@ impl Inner {
             };
             (known.kept.sockets.clone(), drain)
         };
-        self.primary.attach(copy, Rc::new(channel), sockets);
-        if resumed && self.primary.is_leaving(copy) {
+        self.of(copy).attach(copy, Rc::new(channel), sockets);
+        if resumed && self.of(copy).is_leaving(copy) {
             self.leave_after(copy, LEAVING);
-        } else if resumed && self.primary.is_listening(copy) {
-            let place = self.primary.places().join(", ");
+        } else if resumed && self.of(copy).is_listening(copy) {
+            let place = self.of(copy).places().join(", ");
             self.tell_listening(copy, place);
         }
         if let Some(limit) = drain
@@ -528,7 +559,7 @@ impl Inner {
         };
         let before = json!({"cmd": "NODE_UPKEEP_DRAIN", "grace": IDLE_GRACE_MS});
         // One that is on its way out is not told twice.
-        let told = self.primary.is_leaving(copy) || self.primary.retire(copy, preloaded.then_some(&before));
+        let told = self.of(copy).is_leaving(copy) || self.of(copy).retire(copy, preloaded.then_some(&before));
         if told {
             self.leave_after(copy, limit);
         }

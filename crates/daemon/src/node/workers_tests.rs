@@ -305,3 +305,41 @@ fn a_new_daemon_takes_the_channels_up_and_tells_nobody_twice_to_go() {
         );
     });
 }
+
+#[test]
+fn a_copy_that_is_only_tried_takes_no_socket_of_the_others() {
+    run(async {
+        let case = Case::new();
+        let ask = |end: &UnixStream, port: u16| {
+            let query = format!(
+                "{{\"cmd\":\"NODE_CLUSTER\",\"act\":\"queryServer\",\"seq\":1,\"index\":0,\"data\":null,\"address\":\"127.0.0.1\",\"port\":{port},\"addressType\":4}}\n"
+            );
+            (&*end).write_all(query.as_bytes()).expect("written");
+        };
+        case.prepare("shop/0", "node a.js", CLUSTER).expect("a worker");
+        let worker = case.end_of("shop/0");
+        ask(&worker, 0);
+        let listeners = || -> Vec<String> {
+            let kept = case.keep.kept.borrow();
+            kept.keys()
+                .filter(|name| !name.contains(":ipc:"))
+                .cloned()
+                .collect()
+        };
+        until("a socket", || listeners().len() == 1).await;
+        case.prepare("shop/trial.1", "node a.js", CLUSTER)
+            .expect("a worker");
+        let tried = case.end_of("shop/trial.1");
+        ask(&tried, 80);
+        until("another socket", || listeners().len() == 2).await;
+        assert!(
+            listeners()[1].starts_with("node:shop:trial:"),
+            "{:?}",
+            listeners()
+        );
+        case.workers.ended("shop/trial.1");
+        assert_eq!(listeners().len(), 1);
+        case.workers.release();
+        assert!(listeners().is_empty());
+    });
+}
