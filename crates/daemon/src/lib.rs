@@ -21,6 +21,7 @@
 //! | · `app` task, one each | [`apps::actor::Actor`] | its mailbox, timers, changes of others | requests to the keeper, status, events |
 //! | · `command` tasks | [`apps::director::Director::execute`] | HTTP | store transactions, mail, the answer |
 //! | · `exits` task | passes on which exits are durable, tries again the others | the store's writer | requests to the keeper |
+//! | · `node …` tasks | [`node`]: a channel of each Node process, accepting in turns, queries | sockets | mail to actors |
 //! | · `probe` tasks | readiness checks | time | mail to their actor |
 //! | `http` | HTTP runtime (current-thread) | the unix socket | commands, answers, streams |
 //! | `http` blocking pool | reading log files | | lines |
