@@ -832,3 +832,124 @@ process.on('SIGTERM', () => { console.log('told to end'); process.exit(0); });
     // The stop signal came before the kill: its handler ran. The other one had nothing to wait for and had ended.
     assert_eq!(log(&home).matches("told to end").count(), 1, "{}", log(&home));
 }
+
+/// A version that is not fit changes nothing, however it fails, and nobody notices.
+#[test]
+fn heavy_versions_that_are_not_fit_change_nothing() {
+    const BREAKS: &str = "
+const how = process.env.HOW;
+if (how === 'exits') process.exit(7);
+const server = require('http').createServer((request, answer) => answer.end(how));
+if (how === 'is silent') setInterval(() => {}, 1000);
+else server.listen(Number(process.env.FIXED), '127.0.0.1', () => console.log('port ' + server.address().port));
+if (how === 'crashes late') setTimeout(() => process.exit(8), 300);
+";
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("its address").port();
+    drop(free);
+    let home = Home::new();
+    home.write("server.js", BREAKS);
+    let version = |how: &str, trial: &str| {
+        json!([cluster(
+            &newest(),
+            "server.js",
+            &json!({
+                "env": {"HOW": how, "FIXED": port.to_string()},
+                "rollout": {"settle": "100ms", "watch": "2s", "timeout": "3s", "trial": trial},
+            })
+        )])
+    };
+    let apps = |value: Value| value.as_array().cloned().unwrap_or_default();
+    apply(&home, &apps(version("first", "0s")));
+    wait_ready(&home, 2);
+    let load = Load::start(at(port), Kind::PerRequest, 4);
+    let mut rolled = Vec::new();
+    for (how, trial) in [
+        ("exits", "0s"),
+        ("is silent", "0s"),
+        ("crashes late", "0s"),
+        ("exits", "500ms"),
+        ("crashes late", "1s"),
+    ] {
+        upkeep_e2e::write_apps(&home, "upkeep.json", &apps(version(how, trial)));
+        let output = home.cmd(["apply", "upkeep.json"]);
+        rolled.push(format!("{how} with a trial of {trial}: {output:?}"));
+        wait_until(
+            &format!("the first version again after one that {how}"),
+            LONG,
+            || {
+                let found = (0..8)
+                    .map(|_| get(port, "/").unwrap_or_default())
+                    .collect::<BTreeSet<_>>();
+                let settled = instances(&home)
+                    .iter()
+                    .all(|(_, _, instance)| instance["actual"] == "running" && instance["ready"] == true);
+                if settled && found.iter().eq(["first"]) {
+                    Ok(())
+                } else {
+                    Err(format!("{found:?} {}", home.json(["ls"])))
+                }
+            },
+        );
+    }
+    upkeep_e2e::write_apps(&home, "upkeep.json", &apps(version("second", "500ms")));
+    home.ok(["apply", "upkeep.json"]);
+    wait_until("the second version", LONG, || match get(port, "/") {
+        Ok(body) if body == "second" => Ok(()),
+        other => Err(format!("{other:?} {rolled:#?}")),
+    });
+    load.stop()
+        .assert_none_failed("five versions that are not fit, and one that is");
+}
+
+/// The same under PM2's name, where PM2 itself loses requests of kept connections at each reload.
+#[test]
+fn heavy_reloads_under_the_name_of_pm2_lose_no_request() {
+    let home = Home::new();
+    let link = home.work().join("pm2");
+    std::os::unix::fs::symlink(home.upkeep(), &link).expect("a link");
+    home.write("server.js", HTTP);
+    let pm2 = |args: &[&str]| {
+        let mut command = Command::new(&link);
+        command
+            .args(args)
+            .current_dir(home.work())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", home.work())
+            .env("PM2_HOME", home.work().join("pm2-home"));
+        let output = home.finish(command, LONG);
+        assert_eq!(output.code, 0, "{args:?}: {output:?}");
+        output.stdout
+    };
+    pm2(&["start", "server.js", "-i", "2", "--interpreter", &newest()]);
+    let logs = home.work().join("pm2-home/logs");
+    let port = wait_until("the port of both workers", LONG, || {
+        let ports: Vec<String> = [0, 1]
+            .iter()
+            .filter_map(|id| std::fs::read_to_string(logs.join(format!("server-out-{id}.log"))).ok())
+            .filter_map(|text| {
+                text.lines()
+                    .find_map(|line| line.strip_prefix("port ").map(str::to_owned))
+            })
+            .collect();
+        match ports.as_slice() {
+            [one, other] if one == other => one.parse::<u16>().map_err(|error| error.to_string()),
+            _ => Err(format!("{ports:?}")),
+        }
+    });
+    let kept = Load::start(at(port), Kind::KeepAlive, 4);
+    let short = Load::start(at(port), Kind::PerRequest, 4);
+    let pausing = Load::run(Plan {
+        pause: Duration::from_millis(20),
+        ..Plan::new(at(port), Kind::KeepAlive, 8)
+    });
+    for _ in 0..3 {
+        pm2(&["reload", "server"]);
+    }
+    let tallies = [kept, short, pausing].map(Load::stop);
+    pm2(&["kill"]);
+    for tally in tallies {
+        tally.assert_none_failed("three reloads");
+    }
+}

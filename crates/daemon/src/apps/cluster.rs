@@ -129,8 +129,9 @@ impl Actor {
                     scope: if stop.tree { Scope::Tree } else { Scope::Leader },
                 });
             }
-            News::Refused { place, errno } => {
-                let why = format!("{place}: {}", std::io::Error::from_raw_os_error(errno));
+            News::Refused { place, errno, holder } => {
+                let holder = holder.map_or_else(String::new, |holder| format!(", by {holder}"));
+                let why = format!("{place}: {}{holder}", std::io::Error::from_raw_os_error(errno));
                 self.log(copy, "listen_refused", why, "its app was told so".to_owned());
             }
         }

@@ -12,6 +12,7 @@
 //! - [`primary`]: the protocol of one app's cluster: queries, listeners, who uses what. Knows no process.
 //! - [`balance`]: round robin, where an app asks for it: we accept and pass each connection on.
 //! - [`bind`]: from the words of a query to a socket.
+//! - `holder`: who has a port that an app cannot have.
 //! - [`keep`]: what is needed of the keeper; tests do without one.
 //! - [`workers`]: what the actor of one of our own apps uses: channels, leaving, recovery.
 //! - [`preload`]: the file `drain.cjs`, and how a worker comes to load it.
@@ -22,6 +23,7 @@
 pub(crate) mod balance;
 pub(crate) mod bind;
 pub(crate) mod channel;
+mod holder;
 pub(crate) mod keep;
 pub(crate) mod preload;
 pub(crate) mod primary;

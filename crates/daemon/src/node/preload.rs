@@ -7,12 +7,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::{Value, json};
+
+/// What tells it to begin. `grace_ms`: how long idle connections are left open.
+pub(crate) fn begin(grace_ms: u64) -> Value {
+    json!({"cmd": "NODE_UPKEEP_DRAIN", "grace": grace_ms})
+}
+
 const DRAIN: &str = include_str!("drain.cjs");
 
-/// Writes the file into a directory that is made; readable for all, because apps run as other users. Gives its path.
+/// Writes the file into a directory, which is made if need be; readable for all, because apps run as other users. Gives its path.
 pub(crate) fn write(directory: &Path) -> io::Result<PathBuf> {
-    std::fs::create_dir_all(directory)?;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
+    if !directory.is_dir() {
+        std::fs::create_dir_all(directory)?;
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
+    }
     let path = directory.join("drain.cjs");
     if std::fs::read_to_string(&path).is_ok_and(|text| text == DRAIN) {
         return Ok(path);

@@ -38,6 +38,7 @@ use super::{
     balance::Passing,
     bind::{self, EADDRINUSE, EBADF, EMFILE, ENOBUFS, Kind, Place, Query},
     channel::Channel,
+    holder,
     keep::Keep,
 };
 use crate::tasks::Task;
@@ -57,7 +58,12 @@ pub(crate) enum Told {
     /// A server of the app listens. `where_`: in words.
     Listening { kind: Kind, place: String },
     /// A server of the app could not listen: it was told so as well.
-    Refused { place: String, errno: i32 },
+    Refused {
+        place: String,
+        errno: i32,
+        /// Who has the port, if that is known.
+        holder: Option<String>,
+    },
     /// The app asked to leave the cluster: it will end by itself.
     Leaves,
     /// A value that the app sent.
@@ -175,7 +181,9 @@ pub(super) struct Inner {
     /// Numbers of our messages. They begin at the time, so that none is one of a daemon before.
     seq: Cell<u64>,
     queries: Cell<usize>,
-    /// Answers that carry a socket, by worker and number of the query: should they not arrive.
+    /// How many searches for who holds a port may begin.
+    searches: Cell<u32>,
+    /// Counts connections that were passed on.
     pub(super) served: Cell<u64>,
 }
 
@@ -200,6 +208,7 @@ impl Primary {
             tell: Box::new(tell),
             seq: Cell::new(clock::unix_ms().saturating_mul(1000)),
             queries: Cell::new(0),
+            searches: Cell::new(2),
             served: Cell::new(0),
         }))
     }
@@ -451,7 +460,8 @@ impl Primary {
                 let refused = inner.refuse(&copy, &message, errno);
                 if refused {
                     let place = query.shown();
-                    (inner.tell)(&copy, Told::Refused { place, errno });
+                    let holder = inner.holder(&query, errno).await;
+                    (inner.tell)(&copy, Told::Refused { place, errno, holder });
                 }
             }
             inner.queries.set(inner.queries.get() - 1);
@@ -543,6 +553,18 @@ impl Inner {
             serde_json::to_vec(&kept).unwrap_or_default()
         };
         self.keep.note(self.note.clone(), bytes);
+    }
+
+    /// Who has the port of a query. Not looked for too often: it is a search through all processes.
+    async fn holder(&self, query: &Query, errno: i32) -> Option<String> {
+        if errno != EADDRINUSE || query.port == 0 || self.searches.get() == 0 {
+            return None;
+        }
+        self.searches.set(self.searches.get() - 1);
+        let port = query.port;
+        let found = tokio::task::spawn_blocking(move || holder::of(port)).await;
+        self.searches.set(self.searches.get() + 1);
+        found.ok().flatten()
     }
 
     /// Answers with an errno. `false`: nobody is there, or it is on its way out.

@@ -36,7 +36,6 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use upkeep_keeper::protocol::SpawnSpec;
 use upkeep_model::{
     app::{AppSpec, Check},
@@ -71,7 +70,11 @@ pub(crate) enum News {
     /// It has ended its connections, or has had its time: the stop signal is due.
     Drained,
     /// It could not listen.
-    Refused { place: String, errno: i32 },
+    Refused {
+        place: String,
+        errno: i32,
+        holder: Option<String>,
+    },
 }
 
 /// The workers of an app.
@@ -521,14 +524,14 @@ impl Inner {
                     .is_some_and(|known| !std::mem::replace(&mut known.told_ready, true));
                 first.then_some(News::Ready)
             }
-            Told::Refused { place, errno } => {
+            Told::Refused { place, errno, holder } => {
                 let mut copies = self.copies.borrow_mut();
                 let known = copies
                     .get_mut(copy)
                     .filter(|known| known.told_refused < REFUSALS_TOLD);
                 known.map(|known| {
                     known.told_refused += 1;
-                    News::Refused { place, errno }
+                    News::Refused { place, errno, holder }
                 })
             }
             Told::Online | Told::Leaves | Told::Message(_) => None,
@@ -557,7 +560,7 @@ impl Inner {
             }
             known.kept.preloaded
         };
-        let before = json!({"cmd": "NODE_UPKEEP_DRAIN", "grace": IDLE_GRACE_MS});
+        let before = preload::begin(IDLE_GRACE_MS);
         // One that is on its way out is not told twice.
         let told = self.of(copy).is_leaving(copy) || self.of(copy).retire(copy, preloaded.then_some(&before));
         if told {

@@ -12,6 +12,8 @@
     }
   }
   if (env.pm_id === undefined || typeof process.send !== 'function') return;
+  // Lets kept connections end in peace when a worker is replaced.
+  if (env.exec_mode === 'cluster_mode') require('./drain.cjs');
   process.title = env.PROCESS_TITLE || `node ${env.pm_exec_path}`;
   if (env.disable_source_map_support !== 'true' && process.setSourceMapsEnabled) {
     process.setSourceMapsEnabled(true);

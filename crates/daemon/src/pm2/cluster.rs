@@ -22,9 +22,12 @@ use super::{
 };
 use crate::node::{
     keep::Keeper,
+    preload,
     primary::{Primary, Told},
 };
 
+/// How long idle connections of an old worker are left open: less than PM2's kill timeout.
+const IDLE_GRACE_MS: u64 = 1000;
 /// What listeners are called in the keeper's table, before the app's name.
 pub(super) const LISTENER: &str = "pm2:listen:";
 /// What notes on clusters are called, before the app's name.
@@ -207,7 +210,7 @@ pub(super) async fn replace(god: &Rc<God>, old: &Rc<Process>) -> Result<Rc<Proce
     };
     if let Some(primary) = primary {
         // One that has hung up already ends by itself, or is stopped below.
-        let _ = primary.retire(&key(old.id, generation), None);
+        let _ = primary.retire(&key(old.id, generation), Some(&preload::begin(IDLE_GRACE_MS)));
     }
     let grace = old.state.borrow().policy.stop.grace.as_millis();
     let ended = god.until(old, State::is_down);

@@ -22,7 +22,10 @@ use super::{
     logs::{self, Format, Sinks},
     process::{Process, State, key},
 };
-use crate::node::channel::{self, Channel};
+use crate::node::{
+    channel::{self, Channel},
+    preload,
+};
 
 /// What is given to Node apps beside their script (see the file itself).
 const AGENT: &str = include_str!("agent.cjs");
@@ -34,6 +37,7 @@ fn agent_path(home: &Pm2Home) -> PathBuf {
 /// Puts the agent where Node apps load it from. Apps of another user must be able to read it.
 pub(super) fn write_agent(home: &Pm2Home) -> std::io::Result<()> {
     let path = agent_path(home);
+    preload::write(&home.upkeep)?;
     if std::fs::read_to_string(&path).is_ok_and(|text| text == AGENT) {
         return Ok(());
     }
