@@ -145,25 +145,28 @@ impl Query {
         }
     }
 
+    /// For a worker that is only tried: what it is told that it listens on (`null`: nothing is told of paths). `None`:
+    /// it gets a socket, by [`Self::on_trial`].
+    pub(super) fn name_on_trial(&self) -> Option<Value> {
+        let (any, family) = match self.family {
+            Family::Unix => return Some(Value::Null),
+            Family::V4 if self.address.is_some() => ("0.0.0.0", "IPv4"),
+            Family::V4 | Family::V6 => ("::", "IPv6"),
+            Family::Udp4 | Family::Udp6 | Family::Other => return None,
+        };
+        let address = self.address.as_deref().unwrap_or(any);
+        (self.port != 0).then(|| serde_json::json!({"address": address, "family": family, "port": self.port}))
+    }
+
     /// The same for a worker that is only tried: it must not take what is meant for others.
     pub(super) fn on_trial(mut self) -> Self {
-        match self.family {
-            Family::Unix => {
-                if let Some(path) = &mut self.address {
-                    path.push_str(".trial");
-                }
-            }
-            Family::V4 | Family::V6 | Family::Other => {
-                self.family = Family::V4;
-                self.address = Some(Ipv4Addr::LOCALHOST.to_string());
-                self.port = 0;
-            }
-            Family::Udp4 | Family::Udp6 => {
-                self.family = Family::Udp4;
-                self.address = Some(Ipv4Addr::LOCALHOST.to_string());
-                self.port = 0;
-            }
+        if matches!(self.family, Family::Udp4 | Family::Udp6) {
+            self.family = Family::Udp4;
+        } else {
+            self.family = Family::V4;
         }
+        self.address = Some(Ipv4Addr::LOCALHOST.to_string());
+        self.port = 0;
         self
     }
 

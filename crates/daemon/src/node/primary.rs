@@ -213,8 +213,9 @@ impl Primary {
         }))
     }
 
-    /// Makes it one for workers that are only tried: they listen on free ports of the loopback, and on paths that end in
-    /// `.trial`.
+    /// Makes it one for workers that are only tried: where they ask for a port or a path they are told that they listen, and
+    /// get no connection; for any port, and for datagrams, they get a free one of the loopback. (Node insists on the
+    /// port that it asked for.)
     pub(crate) fn for_trials(self) -> Self {
         self.0.trial.set(true);
         self
@@ -632,6 +633,27 @@ impl Inner {
                 return Err(EADDRINUSE);
             }
             worker.uses.insert(query.key.clone(), Use::Shared);
+        }
+        if self.trial.get()
+            && let Some(name) = query.name_on_trial()
+        {
+            // It believes that it listens; nothing is ever passed on to it.
+            let Some(channel) = self.asking(copy) else {
+                return Ok(());
+            };
+            let mut answer = json!({
+                "cmd": "NODE_CLUSTER",
+                "ack": message.get("seq"),
+                "seq": self.next_seq(),
+                "key": query.key,
+                "errno": 0,
+                "data": message.get("data"),
+            });
+            if !name.is_null() {
+                answer["sockname"] = name;
+            }
+            channel.send(&answer);
+            return Ok(());
         }
         let bound = self.listener(query, message).await;
         let handle = match bound {

@@ -331,6 +331,17 @@ fn a_copy_that_is_only_tried_takes_no_socket_of_the_others() {
             .expect("a worker");
         let tried = case.end_of("shop/trial.1");
         ask(&tried, 80);
+        let answer = Cell::new(String::new());
+        until("an answer", || {
+            answer.set(answer.take() + &said(&tried));
+            let text = answer.take();
+            let done = text.contains("\"port\":80") && !text.contains("NODE_HANDLE");
+            answer.set(text);
+            done
+        })
+        .await;
+        assert_eq!(listeners().len(), 1, "it has none");
+        ask(&tried, 0);
         until("another socket", || listeners().len() == 2).await;
         assert!(
             listeners()[1].starts_with("node:shop:trial:"),
