@@ -328,6 +328,10 @@ impl Director {
             done,
         })
         .await;
+        // Also where nothing that runs has changed: its schedule may have.
+        self.context
+            .changes
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     async fn act(&self, verb: Verb, selection: Selection, principal: &Principal) -> Outcome {
