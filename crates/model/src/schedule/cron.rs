@@ -199,9 +199,9 @@ impl Cron {
             _ => text,
         };
         let words: Vec<&str> = text.split_whitespace().collect();
-        let (second, [minute, hour, day, month, weekday]) = match words.as_slice() {
-            [a, b, c, d, e] => ("0", [*a, *b, *c, *d, *e]),
-            [second, a, b, c, d, e] => (*second, [*a, *b, *c, *d, *e]),
+        let (second, rest) = match words.as_slice() {
+            [_, _, _, _, _] => ("0", words.as_slice()),
+            [second, rest @ ..] if rest.len() == 5 => (*second, rest),
             words => {
                 return Err(CronError::new(format!(
                     "`{text}` has {} fields; a time has five or six",
@@ -209,6 +209,9 @@ impl Cron {
                 ))
                 .hint("[second] minute hour day-of-month month day-of-week, such as `30 3 * * mon-fri`"));
             }
+        };
+        let [minute, hour, day, month, weekday] = rest else {
+            return Err(CronError::new(format!("`{text}` is no time"))); // counted above
         };
         let (days, last_day) = days(day)?;
         let (weekdays, nth) = weekdays(weekday)?;
