@@ -177,6 +177,17 @@ pub enum Word {
     Message,
 }
 
+/// An answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The check that was asked.
+    pub role: Role,
+    /// How long it took.
+    pub took_ms: u64,
+    /// What was wrong; absent: nothing.
+    pub failure: Option<String>,
+}
+
 /// What follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -391,16 +402,13 @@ impl Health {
         roles
     }
 
-    /// An answer to what was asked. `failure`: what was wrong.
-    pub fn answered(
-        &mut self,
-        plan: &Plan,
-        role: Role,
-        now_ms: u64,
-        took_ms: u64,
-        failure: Option<String>,
-        dice: u64,
-    ) -> Vec<Verdict> {
+    /// An answer to what was asked.
+    pub fn answered(&mut self, plan: &Plan, now_ms: u64, reply: Reply, dice: u64) -> Vec<Verdict> {
+        let Reply {
+            role,
+            took_ms,
+            failure,
+        } = reply;
         let Some(rule) = plan.rule(role).copied() else {
             return Vec::new();
         };

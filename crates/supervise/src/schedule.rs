@@ -122,6 +122,8 @@ pub struct Setting<'a> {
     pub zone: &'a dyn Zone,
     /// How many instances the app has.
     pub instances: u32,
+    /// The keeper's epoch: differs between any two keepers, also across reboots.
+    pub epoch: u64,
     /// Chooses the part of the jitter; the same for an app at all times, so that a new daemon waits for the same moment.
     pub seed: u64,
 }
@@ -329,7 +331,6 @@ impl Clockwork {
         &mut self,
         setting: &Setting<'_>,
         now: Clocks,
-        epoch: u64,
         busy: bool,
         begun: impl Fn(&Run) -> bool,
     ) -> Vec<Action> {
@@ -346,12 +347,7 @@ impl Clockwork {
         let is_late = |time: &i64| now_s - (*time + setting.jitter_s(*time)) > tolerance;
         let late: Vec<i64> = times.iter().copied().filter(|time| is_late(time)).collect();
         let on_time = !is_late(&newest);
-        let ctx = &mut Admission {
-            setting,
-            now,
-            epoch,
-            busy,
-        };
+        let ctx = &mut Admission { setting, now, busy };
         let since = |count: usize| {
             let more = if many { "more than " } else { "" };
             format!("{more}{}", words::count(count, "run"))
@@ -433,7 +429,8 @@ impl Clockwork {
                     self.waiting.extend(rest);
                     if let Some(first) = first {
                         let why = "a missed run is made up for".to_owned();
-                        self.start(ctx, first, setting.first_index(), false, why, &mut actions);
+                        let start = self.start(ctx, first, setting.first_index(), false, why);
+                        actions.push(start);
                     }
                 }
             }
@@ -446,7 +443,6 @@ impl Clockwork {
         &mut self,
         setting: &Setting<'_>,
         now: Clocks,
-        epoch: u64,
         number: u64,
         ok: bool,
         what: &str,
@@ -469,7 +465,7 @@ impl Clockwork {
             ok: ok && !run.timed_out,
             what,
         });
-        self.next_waiting(setting, now, epoch, &mut actions);
+        self.next_waiting(setting, now, &mut actions);
         actions
     }
 
@@ -478,16 +474,15 @@ impl Clockwork {
         &mut self,
         setting: &Setting<'_>,
         now: Clocks,
-        epoch: u64,
         finished: Finished,
     ) -> Vec<Action> {
         self.last = Some(finished);
         let mut actions = Vec::new();
-        self.next_waiting(setting, now, epoch, &mut actions);
+        self.next_waiting(setting, now, &mut actions);
         actions
     }
 
-    fn next_waiting(&mut self, setting: &Setting<'_>, now: Clocks, epoch: u64, actions: &mut Vec<Action>) {
+    fn next_waiting(&mut self, setting: &Setting<'_>, now: Clocks, actions: &mut Vec<Action>) {
         if !self.runs.is_empty() || self.waiting.is_empty() {
             return;
         }
@@ -503,11 +498,11 @@ impl Clockwork {
         let ctx = &mut Admission {
             setting,
             now,
-            epoch,
             busy: false,
         };
         let why = "the run before has ended".to_owned();
-        self.start(ctx, due_s, setting.first_index(), false, why, actions);
+        let start = self.start(ctx, due_s, setting.first_index(), false, why);
+        actions.push(start);
     }
 
     // ---- what wake does
@@ -591,7 +586,8 @@ impl Clockwork {
         let setting = ctx.setting;
         let busy = ctx.busy || !self.runs.is_empty();
         if !busy {
-            return self.start(ctx, due_s, setting.first_index(), false, why, actions);
+            let start = self.start(ctx, due_s, setting.first_index(), false, why);
+            return actions.push(start);
         }
         let missed = |why: &str| Action::Missed {
             count: 1,
@@ -612,13 +608,17 @@ impl Clockwork {
                         what: "it was replaced by the next run (`overlap: replace`)".to_owned(),
                     });
                 }
-                self.start(ctx, due_s, None, true, why, actions);
+                let start = self.start(ctx, due_s, None, true, why);
+                actions.push(start);
             }
             Overlap::Allow => {
                 let taken = |index: u32| self.runs.iter().any(|run| run.index == Some(index));
                 let first = u32::from(ctx.busy);
                 match (first..setting.instances).find(|index| !taken(*index)) {
-                    Some(index) => self.start(ctx, due_s, Some(index), false, why, actions),
+                    Some(index) => {
+                        let start = self.start(ctx, due_s, Some(index), false, why);
+                        actions.push(start);
+                    }
                     None => actions.push(missed("every instance is at work already (`overlap: allow`)")),
                 }
             }
@@ -632,21 +632,20 @@ impl Clockwork {
         index: Option<u32>,
         replace: bool,
         why: String,
-        actions: &mut Vec<Action>,
-    ) {
+    ) -> Action {
         let run = Run {
             number: self.next_run,
             due_s,
             decided_s: ctx.now.unix_s(),
             decided_mono_ms: ctx.now.mono_ms,
-            epoch: ctx.epoch,
+            epoch: ctx.setting.epoch,
             index,
             timed_out: false,
             late_told: false,
         };
         self.next_run += 1;
         self.runs.push(run.clone());
-        actions.push(Action::Start { run, replace, why });
+        Action::Start { run, replace, why }
     }
 }
 
@@ -654,7 +653,6 @@ impl Clockwork {
 struct Admission<'a> {
     setting: &'a Setting<'a>,
     now: Clocks,
-    epoch: u64,
     busy: bool,
 }
 

@@ -15,7 +15,7 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use upkeep_model::{exit::signal_name, size::Span};
-use upkeep_supervise::health::{Health, Plan, Role, Rule, Verdict, Way, Word};
+use upkeep_supervise::health::{Health, Plan, Reply, Role, Rule, Verdict, Way, Word};
 
 fn millis(text: &str) -> u64 {
     text.parse::<Span>()
@@ -28,6 +28,14 @@ fn role(text: &str) -> Role {
         .into_iter()
         .find(|role| role.as_str() == text)
         .unwrap_or_else(|| panic!("no check `{text}`"))
+}
+
+fn reply(which: &str, failure: Option<String>) -> Reply {
+    Reply {
+        role: role(which),
+        took_ms: 5,
+        failure,
+    }
 }
 
 fn plan(words: &[&str]) -> Plan {
@@ -159,9 +167,9 @@ fn play(script: &str) -> String {
                 }
                 Vec::new()
             }
-            (["ok", which], Some(health)) => health.answered(&rules, role(which), now, 5, None, dice),
+            (["ok", which], Some(health)) => health.answered(&rules, now, reply(which, None), dice),
             (["fail", which, why @ ..], Some(health)) => {
-                health.answered(&rules, role(which), now, 5, Some(why.join(" ")), dice)
+                health.answered(&rules, now, reply(which, Some(why.join(" "))), dice)
             }
             (["told", words @ ..], Some(health)) => health.told(&rules, now, word(words), dice),
             (["deadline"], Some(health)) => health.check_deadlines(&rules, now),
@@ -218,7 +226,7 @@ fn a_hundred_checks_are_not_made_at_once() {
         let mut health = Health::new(&rules, pid, 0, 0, roll);
         assert_eq!(health.due(50), [Role::Readiness]);
         assert_eq!(
-            health.answered(&rules, Role::Readiness, 51, 1, None, roll),
+            health.answered(&rules, 51, reply("readiness", None), roll),
             [Verdict::Ready]
         );
         let next = health.next_ms().expect("the first steady question");

@@ -709,7 +709,7 @@ impl Actor {
                 Desired::Up if replacement.is_some() && at_work => {}
                 // The clock starts it.
                 Desired::Up if self.is_scheduled() && !matches!(change, Change::Restart) => {
-                    self.renew_copy(at)
+                    self.renew_copy(at);
                 }
                 Desired::Up => {
                     self.renew_copy(at);

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use upkeep_api::body::{CheckView, HealthView};
 use upkeep_keeper::protocol::{Request, SpawnSpec};
 use upkeep_model::app::{AppSpec, Check, Probe};
-use upkeep_supervise::health::{Health, Plan, Role, Rule, Verdict, Way, Word};
+use upkeep_supervise::health::{Health, Plan, Reply, Role, Rule, Verdict, Way, Word};
 use upkeep_sys::{clock, notify::NotifySocket, spawn::OWN_PID};
 
 use self::{
@@ -393,13 +393,6 @@ struct Worker {
     questions: [Option<Task>; 3],
 }
 
-/// An answer to a question.
-struct Answered {
-    role: Role,
-    took_ms: u64,
-    failure: Option<String>,
-}
-
 impl Worker {
     async fn run(mut self, mut inbox: mpsc::Receiver<Letter>, socket: Option<NotifySocket>, recovered: bool) {
         let socket = match socket {
@@ -437,7 +430,7 @@ impl Worker {
         }
     }
 
-    fn ask_what_is_due(&mut self, answers: &mpsc::Sender<Answered>) {
+    fn ask_what_is_due(&mut self, answers: &mpsc::Sender<Reply>) {
         let due = lock(&self.known).health.due(clock::monotonic_ms());
         for role in due {
             let (subject, answers) = (Rc::clone(&self.subject), answers.clone());
@@ -450,7 +443,7 @@ impl Worker {
                 let took_ms = clock::monotonic_ms().saturating_sub(began);
                 // The monitor has ended: nobody wants to know.
                 let _ = answers
-                    .send(Answered {
+                    .send(Reply {
                         role,
                         took_ms,
                         failure,
@@ -460,17 +453,10 @@ impl Worker {
         }
     }
 
-    async fn answer(&mut self, answer: Answered) {
-        let Answered {
-            role,
-            took_ms,
-            failure,
-        } = answer;
-        self.questions[role as usize] = None;
+    async fn answer(&mut self, reply: Reply) {
+        self.questions[reply.role as usize] = None;
         let now = clock::monotonic_ms();
-        let verdicts = lock(&self.known)
-            .health
-            .answered(&self.plan, role, now, took_ms, failure, dice());
+        let verdicts = lock(&self.known).health.answered(&self.plan, now, reply, dice());
         self.keep();
         self.tell(verdicts).await;
     }

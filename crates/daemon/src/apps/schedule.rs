@@ -53,7 +53,7 @@ const IDLE: Duration = Duration::from_hours(1);
 /// How many scheduled apps there may be.
 const STATES_MAX: usize = 100_000;
 /// How long the command of `on_missed` may take.
-const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
+const HOOK_TIMEOUT: Duration = Duration::from_mins(1);
 /// How many of them run at once; as many again wait, the rest is only said.
 const HOOKS: usize = 4;
 
@@ -280,7 +280,7 @@ impl Scheduler {
         for action in actions {
             self.act(name, entry, action, &job.zone).await;
         }
-        let setting = setting(entry, &job)?;
+        let setting = setting(entry, &job, self.context.epoch)?;
         let next = job.clockwork.next_look_s(&setting);
         show(entry, &job, &setting);
         self.jobs.insert(name.clone(), job);
@@ -304,7 +304,7 @@ impl Scheduler {
         let status = entry.status.borrow();
         let instances = &status.instances;
         let mut clockwork = job.clockwork.clone();
-        let Some(setting) = setting(entry, job) else {
+        let Some(setting) = setting(entry, job, epoch) else {
             return (Vec::new(), false);
         };
         let mut actions = Vec::new();
@@ -333,7 +333,7 @@ impl Scheduler {
                         due_s: run.due_s,
                         why: "the machine or the keeper went down before it had ended".to_owned(),
                     });
-                    actions.extend(clockwork.finished(&setting, now, epoch, run.number, false, what));
+                    actions.extend(clockwork.finished(&setting, now, run.number, false, what));
                 }
             }
         }
@@ -347,7 +347,7 @@ impl Scheduler {
             let what = of_run
                 .iter()
                 .find(|one| one.view.actual != Actual::Completed)
-                .or(of_run.first())
+                .or_else(|| of_run.first())
                 .map_or_else(String::new, |one| one.view.why.clone());
             let never_began = !of_run.iter().any(|one| has_begun(one, &run));
             if never_began {
@@ -357,7 +357,7 @@ impl Scheduler {
                     why: format!("it could not be started: {what}"),
                 });
             }
-            let follows = clockwork.finished(&setting, now, epoch, run.number, ok, &what);
+            let follows = clockwork.finished(&setting, now, run.number, ok, &what);
             let what = clockwork.last.as_ref().map_or(what, |last| last.what.clone());
             let ok = clockwork.last.as_ref().is_some_and(|last| last.ok);
             told.push(ended(name, &run, ok, &what, &job.zone));
@@ -388,7 +388,7 @@ impl Scheduler {
                     &finished.what,
                     &format!("{result}; it was started by order"),
                 ));
-                actions.extend(clockwork.finished_by_order(&setting, now, epoch, finished));
+                actions.extend(clockwork.finished_by_order(&setting, now, finished));
             }
             _ => {}
         }
@@ -400,7 +400,7 @@ impl Scheduler {
         let mut paused_now = false;
         if armed {
             let begun = |run: &Run| targets(instances, run.index).any(|one| has_begun(one, run));
-            actions.extend(clockwork.wake(&setting, now, epoch, by_order.is_some(), begun));
+            actions.extend(clockwork.wake(&setting, now, by_order.is_some(), begun));
         } else {
             clockwork.pause(now);
             actions.retain(|action| !matches!(action, Action::Start { .. }));
@@ -540,13 +540,14 @@ impl Owned for Rc<Semaphore> {
     }
 }
 
-fn setting<'a>(entry: &'a AppEntry, job: &'a Job) -> Option<Setting<'a>> {
+fn setting<'a>(entry: &'a AppEntry, job: &'a Job, epoch: u64) -> Option<Setting<'a>> {
     let spec = &entry.record.spec;
     Some(Setting {
         schedule: spec.schedule.as_ref()?,
         when: &job.when,
         zone: &job.zone,
         instances: u32::try_from(entry.record.instances.len()).unwrap_or(u32::MAX),
+        epoch,
         // FNV-1a of the name: the same in every daemon.
         seed: spec
             .name

@@ -121,6 +121,7 @@ impl Stage {
             when: &self.when,
             zone: &UTC,
             instances: self.instances,
+            epoch: 1,
             seed: 7,
         }
     }
@@ -136,14 +137,14 @@ impl Stage {
         self.now.unix_ms += seconds * 1000;
         let mut clockwork = self.clockwork.clone();
         let begun = self.begun;
-        let actions = clockwork.wake(&self.setting(), self.now, 1, self.busy, |_| begun);
+        let actions = clockwork.wake(&self.setting(), self.now, self.busy, |_| begun);
         self.clockwork = clockwork;
         shown(&actions)
     }
 
     fn finish(&mut self, number: u64, ok: bool) -> Vec<String> {
         let mut clockwork = self.clockwork.clone();
-        let actions = clockwork.finished(&self.setting(), self.now, 1, number, ok, "exit code");
+        let actions = clockwork.finished(&self.setting(), self.now, number, ok, "exit code");
         self.clockwork = clockwork;
         shown(&actions)
     }
