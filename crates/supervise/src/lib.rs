@@ -16,8 +16,10 @@
 //! follows as soon as it can. So "stop" during a restart needs no special case: the process is on its way out
 //! already, and when it has ended, nobody wants it any more.
 //!
-//! **Three layers.** [`instance`] holds the states and the table of transitions; [`restart`] judges an exit
-//! (again, how soon, or no more); [`order`] judges between apps (who may start now, who stops first).
+//! **Layers.** [`instance`] holds the states and the table of transitions; [`restart`] judges an exit
+//! (again, how soon, or no more); [`order`] judges between apps (who may start now, who stops first). Beside the
+//! instance stand [`health`], which judges what checks and the process itself say, and [`schedule`], which decides
+//! when an app is run by the clock.
 //!
 //! **A verdict carries its reason.** Every state has a sentence for people. It travels unchanged to `upkeep why`,
 //! to the event log and to the API.
@@ -29,7 +31,7 @@
 //! the machine (its times are CLOCK_MONOTONIC); after a reboot the daemon makes a new instance and orders a start
 //! if the old one was wanted up.
 //!
-//! **What is deliberately not here.** When a readiness probe is sent, how a tree of processes is found, which
+//! **What is deliberately not here.** How a check is carried out, how a tree of processes is found, which
 //! files a log goes to, what a dependency is made of: the daemon turns those into events.
 //!
 //! Where to start reading: the top of [`instance`], then one file in `tests/cases`.

@@ -48,6 +48,8 @@ pub(crate) use self::zone::Almanac;
 const PREFIX: &str = "/schedules/";
 /// How often clocks are looked at while anything is scheduled.
 const STEP: Duration = Duration::from_secs(5);
+/// And never more often than this, whatever the clocks say.
+const SHORT: Duration = Duration::from_millis(20);
 /// How often if nothing is.
 const IDLE: Duration = Duration::from_hours(1);
 /// How many scheduled apps there may be.
@@ -283,12 +285,14 @@ impl Scheduler {
         let setting = setting(entry, &job, self.context.epoch)?;
         let next = job.clockwork.next_look_s(&setting);
         show(entry, &job, &setting);
+        let paused_for_now = job.paused;
         self.jobs.insert(name.clone(), job);
         let until = next.map_or(STEP, |next| {
             let millis = next.saturating_mul(1000).saturating_sub(clocks().unix_ms);
-            Duration::from_millis(u64::try_from(millis).unwrap_or(0).max(10))
+            Duration::from_millis(u64::try_from(millis).unwrap_or(0)).max(SHORT)
         });
-        Some(until.min(STEP))
+        // What is paused is looked at when it changes.
+        Some(if paused_for_now { STEP } else { until.min(STEP) })
     }
 
     /// What follows from the clocks and from what the instances do; and whether it was paused just now.
@@ -308,47 +312,55 @@ impl Scheduler {
             return (Vec::new(), false);
         };
         let mut actions = Vec::new();
-        if job.fresh {
-            // What was decided by a daemon before: asked for, or not.
-            let asked = |index: Option<u32>| {
-                targets(instances, index)
-                    .map(|one| one.view.run)
-                    .min()
-                    .unwrap_or(0)
-            };
-            for run in clockwork.unasked(asked) {
-                if run.epoch == epoch {
-                    let why =
-                        "it was decided by a daemon that was killed before it could start it".to_owned();
-                    actions.push(Action::Start {
-                        run,
-                        replace: false,
-                        why,
-                    });
-                } else {
-                    let what = "cut off: the machine or the keeper went down";
-                    told.push(ended(name, &run, false, what, &job.zone));
-                    actions.push(Action::Missed {
-                        count: 1,
-                        due_s: run.due_s,
-                        why: "the machine or the keeper went down before it had ended".to_owned(),
-                    });
-                    actions.extend(clockwork.finished(&setting, now, run.number, false, what));
-                }
+        let armed = entry
+            .record
+            .instances
+            .iter()
+            .any(|instance| instance.desired == Desired::Up);
+        if !armed {
+            // Before anything ends: what waits for that must not follow.
+            clockwork.pause(now);
+        }
+        // What was decided and not asked for: the daemon before was killed in between, or the app was made anew.
+        let asked = |index: Option<u32>| {
+            let runs = targets(instances, index).map(|one| one.view.run);
+            runs.min().unwrap_or(u64::MAX)
+        };
+        for run in clockwork.unasked(asked) {
+            if run.epoch == epoch && armed {
+                let why = "it was decided, and nobody had been asked to start it".to_owned();
+                actions.push(Action::Start {
+                    run,
+                    replace: false,
+                    why,
+                });
+                continue;
             }
+            let what = if armed {
+                "cut off: the machine or the keeper went down before it had ended"
+            } else {
+                "its app was stopped before it could begin"
+            };
+            told.push(ended(name, &run, false, what, &job.zone));
+            actions.push(Action::Missed {
+                count: 1,
+                due_s: run.due_s,
+                why: what.to_owned(),
+            });
+            actions.extend(clockwork.finished(&setting, now, run.number, false, what));
         }
         for run in clockwork.runs.clone() {
             let of_run: Vec<&InstanceStatus> = targets(instances, run.index).collect();
             let over = |one: &&InstanceStatus| one.view.run == run.number && is_at_rest(one.view.actual);
-            if of_run.is_empty() || !of_run.iter().all(over) {
-                continue;
+            if !of_run.iter().all(over) {
+                continue; // of an instance that is gone nothing more will be heard: over
             }
-            let ok = of_run.iter().all(|one| one.view.actual == Actual::Completed);
+            let ok = !of_run.is_empty() && of_run.iter().all(|one| one.view.actual == Actual::Completed);
             let what = of_run
                 .iter()
                 .find(|one| one.view.actual != Actual::Completed)
                 .or_else(|| of_run.first())
-                .map_or_else(String::new, |one| one.view.why.clone());
+                .map_or_else(|| "its instance is gone".to_owned(), |one| one.view.why.clone());
             let never_began = !of_run.iter().any(|one| has_begun(one, &run));
             if never_began {
                 actions.push(Action::Missed {
@@ -392,17 +404,11 @@ impl Scheduler {
             }
             _ => {}
         }
-        let armed = entry
-            .record
-            .instances
-            .iter()
-            .any(|instance| instance.desired == Desired::Up);
         let mut paused_now = false;
         if armed {
             let begun = |run: &Run| targets(instances, run.index).any(|one| has_begun(one, run));
             actions.extend(clockwork.wake(&setting, now, by_order.is_some(), begun));
         } else {
-            clockwork.pause(now);
             actions.retain(|action| !matches!(action, Action::Start { .. }));
             paused_now = !job.paused && !job.fresh;
         }
