@@ -3,6 +3,7 @@
 //!
 //! The load never tries again: whatever is refused, cut or not answered is counted as a failure, and none is allowed.
 
+mod nginx;
 mod programs;
 
 use std::{net::TcpListener, process::ExitCode, time::Duration};
@@ -41,6 +42,20 @@ fn main() -> ExitCode {
                 hold(program, *scenario).map_err(Failed::from)
             }));
         }
+    }
+    if nginx::is_there() {
+        let nginxs: [(&str, fn()); 2] = [
+            ("nginx::heavy_refused", nginx::refused),
+            ("nginx::heavy_gated_and_rolled_back", nginx::gated_and_rolled_back),
+        ];
+        for (name, trial) in nginxs {
+            trials.push(Trial::test(name, move || {
+                trial();
+                Ok(())
+            }));
+        }
+    } else {
+        upkeep_e2e::skipped("nginx is not there");
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -167,7 +167,11 @@ fn who_takes_too_much_memory_is_killed_and_the_reason_is_told() {
     // The event follows the state once it is on the disk.
     wait_until("the event of its exit", LONG, || {
         let events = home.ok(["events", "--json"]);
-        if events.contains("\"oom_kills\"") { Ok(()) } else { Err(events) }
+        if events.contains("\"oom_kills\"") {
+            Ok(())
+        } else {
+            Err(events)
+        }
     });
 }
 

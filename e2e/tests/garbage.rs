@@ -669,7 +669,11 @@ fn an_app_that_forks_away_has_ended_and_leaves_nothing() {
             .into_iter()
             .filter(|event| event["what"] == "exited")
             .collect();
-        if exited.len() == 1 { Ok(()) } else { Err(format!("{exited:?}")) }
+        if exited.len() == 1 {
+            Ok(())
+        } else {
+            Err(format!("{exited:?}"))
+        }
     });
 }
 
