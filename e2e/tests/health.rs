@@ -436,6 +436,25 @@ fn a_program_may_ask_for_more_time_to_stop() {
     );
 }
 
+/// Node's own word for it, as PM2's `wait_ready` has it.
+#[test]
+fn a_node_program_says_ready_by_a_message() {
+    let home = Home::new();
+    let file = script(
+        &home,
+        "ready.js",
+        "setTimeout(() => process.send('ready'), 700); setInterval(() => {}, 1000);",
+    );
+    let app = json!({"name": "node", "script": file, "readiness": {"message": true}, "startup": {"message": true, "period": "1s", "failure_threshold": 30}});
+    apply_without_waiting(&home, &[app]);
+    let starting = wait(&home, "node", "running", |instance| {
+        instance["actual"] == "running"
+    });
+    assert!(!is_ready(&starting), "{starting}");
+    let ready = wait(&home, "node", "ready", is_ready);
+    assert_eq!(ready["restarts"], 0, "{ready}");
+}
+
 /// The real `systemd-notify`, where there is one: it waits until its message has been taken.
 #[test]
 fn the_real_systemd_notify_is_understood() {
