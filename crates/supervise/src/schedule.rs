@@ -325,8 +325,8 @@ impl Clockwork {
         next.into_iter().chain(of_runs).min()
     }
 
-    /// Looks at the clocks. `busy`: somebody is at work that no run of ours stands for. `free`: instances that are
-    /// not at work. `begun`: whether that run has a process, or had one.
+    /// Looks at the clocks. `busy`: somebody is at work that no run of ours stands for. `begun`: whether that run has
+    /// a process, or had one.
     pub fn wake(
         &mut self,
         setting: &Setting<'_>,

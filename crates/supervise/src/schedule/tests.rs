@@ -326,7 +326,7 @@ fn a_clock_that_is_set_runs_nothing_twice() {
 #[test]
 fn a_run_has_a_limit_and_has_to_begin() {
     let mut stage = Stage::new("0 * * * *", |schedule| {
-        schedule.timeout = Some(Span::from_secs(300))
+        schedule.timeout = Some(Span::from_secs(300));
     });
     stage.begun = false;
     assert_eq!(stage.pass(3600), ["start 1 for 3600"]);
