@@ -251,6 +251,33 @@ fn what_was_missed_while_nothing_ran_is_made_up_for_once() {
     );
 }
 
+/// With the keeper goes all that is known of a run: it has failed, is said, and is not repeated.
+#[test]
+fn a_run_that_was_cut_off_with_the_keeper_is_said_and_not_repeated() {
+    let home = Home::new();
+    let (app, lines) = job(&home, "cut", "exec sleep 1000", json!({"at": "@yearly"}));
+    let (other, ran) = job(&home, "once", "exec sleep 1000", json!({"at": "every 2s"}));
+    apply(&home, &[app, other]);
+    wait_for_lines(&ran, 1);
+    home.ok(["stop", "cut"]);
+    let keeper = home.keeper_pid();
+    upkeep_testkit::kill(keeper, upkeep_testkit::Signal::KILL).expect("killed");
+    upkeep_e2e::wait_gone(keeper);
+    home.ok(["ls"]);
+    let ended = wait_for_event(&home, "run_ended", |event| event["target"] == "once");
+    assert!(
+        ended["why"].as_str().unwrap_or_default().contains("cut off"),
+        "{ended}"
+    );
+    let due = &ended["details"]["due_at"];
+    wait_for_lines(&ran, 2);
+    let again = wait_for_event(&home, "run_started", |event| {
+        event["details"]["run"].as_u64() > ended["details"]["run"].as_u64()
+    });
+    assert_ne!(&again["details"]["due_at"], due, "another time");
+    assert_eq!(count(&lines), 0);
+}
+
 #[test]
 fn a_schedule_that_cannot_be_kept_is_refused() {
     let home = Home::new();
