@@ -19,6 +19,7 @@ use upkeep_sys::{
 /// Numbers of Linux.
 pub(super) const EBADF: i32 = 9;
 const EINVAL: i32 = 22;
+const EACCES: i32 = 13;
 pub(super) const EMFILE: i32 = 24;
 const EAFNOSUPPORT: i32 = 97;
 pub(super) const EADDRINUSE: i32 = 98;
@@ -179,6 +180,41 @@ impl Query {
             (None, Family::Udp4 | Family::Udp6) => format!("udp:{host}:{}", self.port),
             (None, Family::V4 | Family::V6 | Family::Other) => format!("{host}:{}", self.port),
         }
+    }
+}
+
+/// What a worker may have bound for it. It is bound by the daemon: an app must not get what it could not bind itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rights {
+    /// Ports below 1024: not for an app that runs as another user than the daemon.
+    pub(crate) low_ports: bool,
+    /// Paths: not for such an app, nor for one that sees another file system.
+    pub(crate) paths: bool,
+    /// The network: not for one that is kept from it.
+    pub(crate) network: bool,
+}
+
+impl Default for Rights {
+    /// What the daemon itself may.
+    fn default() -> Self {
+        Self {
+            low_ports: true,
+            paths: true,
+            network: true,
+        }
+    }
+}
+
+impl Rights {
+    /// Errors: EACCES.
+    pub(super) fn check(self, query: &Query) -> Result<(), i32> {
+        let allowed = match query.family {
+            _ if query.fd.is_some() => true,
+            Family::Unix => self.paths,
+            _ if !self.network => false,
+            _ => self.low_ports || query.port == 0 || query.port >= 1024,
+        };
+        if allowed { Ok(()) } else { Err(EACCES) }
     }
 }
 
@@ -369,7 +405,7 @@ mod tests {
         );
         assert_eq!(
             errno(json!({"address": "/proc/x", "port": -1, "addressType": -1})),
-            13.min(2)
+            2
         );
         assert_eq!(
             errno(json!({"address": "fe80::1%nosuch0", "port": 0, "addressType": 6})),

@@ -215,7 +215,7 @@ fn what_waits_for_a_process_that_does_not_read_is_bounded() {
             .take_while(|_| small.send(&json!({"a": 1})))
             .count();
         assert!(
-            taken >= QUEUE_MAX && taken < QUEUE_MAX * 100,
+            (QUEUE_MAX..QUEUE_MAX * 100).contains(&taken),
             "{taken} messages were taken"
         );
         drop(unread);

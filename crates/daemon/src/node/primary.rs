@@ -36,7 +36,7 @@ use upkeep_sys::clock;
 
 use super::{
     balance::Passing,
-    bind::{self, EADDRINUSE, EBADF, EMFILE, ENOBUFS, Kind, Place, Query},
+    bind::{self, EADDRINUSE, EBADF, EMFILE, ENOBUFS, Kind, Place, Query, Rights},
     channel::Channel,
     holder,
     keep::Keep,
@@ -69,6 +69,9 @@ pub(crate) enum Told {
     /// A value that the app sent.
     Message(Value),
 }
+
+/// Who is told, of which worker.
+type Tell = dyn Fn(&str, Told);
 
 /// What the next daemon must know.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -130,6 +133,7 @@ pub(super) struct Worker {
     pub(super) uses: BTreeMap<String, Use>,
     /// Sockets that it was started with: number → name in the keeper's table.
     sockets: BTreeMap<u32, String>,
+    rights: Rights,
     /// The connection that is on its way to it.
     pub(super) busy: Option<u64>,
     /// When it got its last one, as a count.
@@ -149,6 +153,7 @@ impl Worker {
             promoted: kept.promoted,
             uses: kept.uses,
             sockets: BTreeMap::new(),
+            rights: Rights::default(),
             busy: None,
             served: 0,
         }
@@ -177,7 +182,7 @@ pub(super) struct Inner {
     trial: Cell<bool>,
     pub(super) listeners: RefCell<BTreeMap<String, Listener>>,
     pub(super) workers: RefCell<BTreeMap<String, Worker>>,
-    tell: Box<dyn Fn(&str, Told)>,
+    tell: Box<Tell>,
     /// Numbers of our messages. They begin at the time, so that none is one of a daemon before.
     seq: Cell<u64>,
     queries: Cell<usize>,
@@ -282,7 +287,13 @@ impl Primary {
 
     /// A worker's channel. `sockets`: what the worker was started with, by number, with the names in the
     /// keeper's table.
-    pub(crate) fn attach(&self, copy: &str, channel: Rc<Channel>, sockets: BTreeMap<u32, String>) {
+    pub(crate) fn attach(
+        &self,
+        copy: &str,
+        channel: Rc<Channel>,
+        sockets: BTreeMap<u32, String>,
+        rights: Rights,
+    ) {
         {
             let mut workers = self.0.workers.borrow_mut();
             let worker = workers
@@ -290,6 +301,7 @@ impl Primary {
                 .or_insert_with(|| Worker::new(None));
             worker.channel = Some(channel);
             worker.sockets = sockets;
+            worker.rights = rights;
         }
         self.0.remember();
         // One that was promoted by a daemon before.
@@ -628,6 +640,7 @@ impl Inner {
             let Some(worker) = workers.get_mut(copy) else {
                 return Ok(());
             };
+            worker.rights.check(query)?;
             // Until it is bound nobody knows how; what counts is that the key is taken.
             if worker.uses.contains_key(&query.key) {
                 return Err(EADDRINUSE);

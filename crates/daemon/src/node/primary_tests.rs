@@ -61,6 +61,7 @@ struct App {
     table: Rc<Table>,
     primary: Primary,
     told: Tellings,
+    rights: Cell<Rights>,
 }
 
 impl App {
@@ -78,7 +79,12 @@ impl App {
             balance,
             move |copy, what| of.borrow_mut().push((copy.to_owned(), what)),
         );
-        Self { table, primary, told }
+        Self {
+            table,
+            primary,
+            told,
+            rights: Cell::default(),
+        }
     }
 
     fn connect(&self, copy: &str, socket: OwnedFd, resumed: bool) {
@@ -90,7 +96,8 @@ impl App {
         })
         .expect("a channel");
         let sockets = BTreeMap::from([(3, "shop:given".to_owned())]);
-        self.primary.attach(copy, Rc::new(channel), sockets);
+        let rights = self.rights.get();
+        self.primary.attach(copy, Rc::new(channel), sockets, rights);
     }
 
     fn worker(&self, copy: &str) -> Scripted {
@@ -640,5 +647,43 @@ fn what_is_no_message_of_the_protocol_is_the_apps() {
         let told = app.told.borrow();
         let messages = told.iter().filter(|(_, told)| matches!(told, Told::Message(_)));
         assert_eq!(messages.count(), 3);
+    });
+}
+
+#[test]
+fn an_app_gets_no_socket_that_it_could_not_bind_itself() {
+    run(async {
+        let app = App::new(Balance::Shared);
+        app.rights.set(Rights {
+            low_ports: false,
+            paths: false,
+            network: true,
+        });
+        let mut worker = app.worker("shop/0");
+        for (seq, more, errno) in [
+            (1, json!({"port": 80}), -13),
+            (2, json!({"port": 53, "addressType": "udp4"}), -13),
+            (
+                3,
+                json!({"address": "/tmp/upkeep-test.sock", "port": -1, "addressType": -1}),
+                -13,
+            ),
+            (4, json!({"port": 0}), 0),
+        ] {
+            assert_eq!(worker.ask(seq, more.clone()).await.0["errno"], errno, "{more}");
+        }
+        app.rights.set(Rights {
+            network: false,
+            ..Rights::default()
+        });
+        let given = TcpListener::bind("127.0.0.1:0").expect("a port");
+        app.table
+            .kept
+            .borrow_mut()
+            .insert("shop:given".to_owned(), given.into());
+        let mut caged = app.worker("shop/1");
+        assert_eq!(caged.ask(1, json!({"port": 0})).await.0["errno"], -13);
+        // What it was handed it may use.
+        assert_eq!(caged.ask(2, json!({"fd": 3})).await.0["errno"], 0);
     });
 }

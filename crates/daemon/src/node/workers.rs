@@ -40,9 +40,11 @@ use upkeep_keeper::protocol::SpawnSpec;
 use upkeep_model::{
     app::{AppSpec, Check},
     listen::{Balance, Mode},
+    sandbox::Level,
 };
 
 use super::{
+    bind::Rights,
     channel::{self, Channel, Heard},
     keep::Keep,
     preload,
@@ -77,6 +79,9 @@ pub(crate) enum News {
     },
 }
 
+/// Who is told, of which copy.
+type Tell = dyn Fn(&str, News);
+
 /// The workers of an app.
 pub(crate) struct Workers(Rc<Inner>);
 
@@ -99,7 +104,7 @@ struct Inner {
     next: Cell<u64>,
     /// Where the preload lies.
     preloads: PathBuf,
-    tell: Rc<dyn Fn(&str, News)>,
+    tell: Rc<Tell>,
 }
 
 /// What is known of a copy.
@@ -139,6 +144,8 @@ struct KeptCopy {
     drained: bool,
     /// Sockets that it was started with.
     sockets: BTreeMap<u32, String>,
+    #[serde(default)]
+    rights: Rights,
 }
 
 /// What the next daemon must know beside the primary's own note.
@@ -193,7 +200,7 @@ impl Workers {
         preloads: PathBuf,
         tell: impl Fn(&str, News) + 'static,
     ) -> Self {
-        let tell: Rc<dyn Fn(&str, News)> = Rc::new(tell);
+        let tell: Rc<Tell> = Rc::new(tell);
         Self(Rc::new_cyclic(|inner: &std::rc::Weak<Inner>| {
             let primary = |word: &str| {
                 let inner = inner.clone();
@@ -293,6 +300,7 @@ impl Workers {
                 preloaded,
                 drained: false,
                 sockets,
+                rights: rights(app, launched),
             },
             channel: State::Coming(None),
             leave: None,
@@ -472,7 +480,7 @@ impl Inner {
             }
         })
         .map_err(|error| format!("no channel for a worker of {}: {error}", self.app))?;
-        let (sockets, drain) = {
+        let (sockets, rights, drain) = {
             let mut copies = self.copies.borrow_mut();
             let Some(known) = copies.get_mut(copy) else {
                 return Ok(()); // it has ended meanwhile
@@ -482,9 +490,9 @@ impl Inner {
                 State::Coming(drain) => drain,
                 State::Open | State::Closed => None,
             };
-            (known.kept.sockets.clone(), drain)
+            (known.kept.sockets.clone(), known.kept.rights, drain)
         };
-        self.of(copy).attach(copy, Rc::new(channel), sockets);
+        self.of(copy).attach(copy, Rc::new(channel), sockets, rights);
         if resumed && self.of(copy).is_leaving(copy) {
             self.leave_after(copy, LEAVING);
         } else if resumed && self.of(copy).is_listening(copy) {
@@ -596,6 +604,18 @@ impl Inner {
         if let Some(known) = self.copies.borrow_mut().get_mut(copy) {
             known.leave = Some(task);
         }
+    }
+}
+
+/// What is bound for a copy.
+fn rights(app: &AppSpec, launched: &SpawnSpec) -> Rights {
+    let own = rustix::process::geteuid().as_raw();
+    let is_ours = launched.uid.is_none_or(|uid| uid == own);
+    let level = app.sandbox.level;
+    Rights {
+        low_ports: is_ours,
+        paths: is_ours && level < Level::Standard,
+        network: app.sandbox.network.unwrap_or(level < Level::Strict),
     }
 }
 

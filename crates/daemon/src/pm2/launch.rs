@@ -23,6 +23,7 @@ use super::{
     process::{Process, State, key},
 };
 use crate::node::{
+    bind::Rights,
     channel::{self, Channel},
     preload,
 };
@@ -343,7 +344,8 @@ pub(super) fn hold(god: &Rc<God>, process: &Rc<Process>, channel: Channel) {
     };
     if worker {
         let primary = cluster::primary(god, &name);
-        primary.attach(&key, channel, BTreeMap::new());
+        // PM2's own primary binds for workers of other users too.
+        primary.attach(&key, channel, BTreeMap::new(), Rights::default());
         process.state.borrow_mut().primary = Some(primary);
     }
 }
