@@ -47,6 +47,9 @@ use crate::tasks::Task;
 const LISTENERS_MAX: usize = 1024;
 /// How many queries of an app may be under way.
 const QUERIES_MAX: usize = 8192;
+/// How often, and how long apart, an address that is in use is tried again.
+const BIND_TRIES: u32 = 3;
+const BIND_PAUSE: Duration = Duration::from_millis(10);
 /// Format of [`Kept`].
 const VERSION: u32 = 1;
 
@@ -760,15 +763,26 @@ impl Inner {
         if self.listeners.borrow().len() >= LISTENERS_MAX {
             return Err(EMFILE);
         }
-        let bound = if self.trial.get() {
-            bind_patiently(&query.clone().on_trial()).await?
+        let wanted = if self.trial.get() {
+            query.clone().on_trial()
         } else {
-            bind_patiently(query).await?
+            query.clone()
         };
-        if let Some((handle, _)) = self.socket(&query.key) {
-            // Another worker was faster, while this one waited.
-            return Ok(handle);
-        }
+        let mut tries = 0;
+        let bound = loop {
+            // Another worker may have been faster, while this one waited. From here to where it is kept nothing waits.
+            if let Some((handle, _)) = self.socket(&query.key) {
+                return Ok(handle);
+            }
+            match bind::bind(&wanted) {
+                // What this app has just closed may take a moment to be closed everywhere.
+                Err(EADDRINUSE) if tries < BIND_TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(BIND_PAUSE).await;
+                }
+                bound => break bound?,
+            }
+        };
         let name = format!("{}{}", self.prefix, query.key);
         let handle = Rc::new(bound.socket);
         // Before anything else is waited for: the next worker that asks finds it.
@@ -801,17 +815,6 @@ impl Inner {
         let listener = listeners.get(key)?;
         Some((Rc::clone(listener.handle.as_ref()?), listener.kind))
     }
-}
-
-/// Binds. What this app has just closed may take a moment to be closed everywhere.
-async fn bind_patiently(query: &Query) -> Result<bind::Bound, i32> {
-    for _ in 0..3 {
-        match bind::bind(query) {
-            Err(EADDRINUSE) => tokio::time::sleep(Duration::from_millis(10)).await,
-            bound => return bound,
-        }
-    }
-    bind::bind(query)
 }
 
 /// Where an app listens and how many workers do: for people.

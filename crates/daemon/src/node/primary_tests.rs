@@ -687,3 +687,29 @@ fn an_app_gets_no_socket_that_it_could_not_bind_itself() {
         assert_eq!(caged.ask(2, json!({"fd": 3})).await.0["errno"], 0);
     });
 }
+
+#[test]
+fn workers_that_ask_at_the_same_moment_get_the_same_socket() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.sock");
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("its address").port();
+        drop(free);
+        let app = App::new(Balance::Shared);
+        let mut workers: Vec<Scripted> = (0..5).map(|at| app.worker(&format!("shop/{at}"))).collect();
+        for worker in &workers {
+            worker.say(query(1, json!({"port": port}))).await;
+            let unix = json!({"address": path, "port": -1, "addressType": -1});
+            worker.say(query(2, unix)).await;
+        }
+        for worker in &mut workers {
+            for _ in 0..2 {
+                let (answer, handle) = worker.hear().await;
+                assert_eq!(answer["errno"], 0, "{answer}");
+                assert!(handle.is_some());
+            }
+        }
+        assert_eq!(app.table.kept.borrow().len(), 2);
+    });
+}
