@@ -163,7 +163,13 @@ pub(crate) fn recover(
                 needed.extend(["ours", "theirs"].map(|end| format!("{}{name}:{end}", door::CONVERSATION)));
             }
         }
+        let of_app = [sockets::LISTEN, sockets::TRIAL].map(|start| format!("{start}{name}:"));
+        let held = listing.descriptors.iter();
         let found = Found {
+            sockets: held
+                .filter(|held| of_app.iter().any(|start| held.starts_with(start)))
+                .cloned()
+                .collect(),
             rollout: notes.remove(&replace::note_key(&name)),
             node: clusters.remove(name.as_str()).unwrap_or_default(),
             copies,

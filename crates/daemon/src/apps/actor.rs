@@ -188,6 +188,8 @@ pub(crate) struct Found {
     pub(crate) copies: BTreeMap<CopyId, Known>,
     /// The note of a replacement.
     pub(crate) rollout: Option<Vec<u8>>,
+    /// Names of sockets that the keeper holds for it.
+    pub(crate) sockets: Vec<String>,
     /// What there is of a cluster.
     pub(crate) node: workers::Found,
 }
@@ -242,6 +244,15 @@ impl Actor {
     /// Takes over what a daemon before has left.
     fn recover(&mut self, found: Found) {
         let mut known = found.copies;
+        let specs = [Some(&self.record.spec), self.record.previous.as_ref().map(|previous| &previous.spec)];
+        let mut listen = Vec::new();
+        for spec in specs.into_iter().flatten() {
+            listen.extend(sockets::wanted(&self.name, &spec.listen));
+            listen.extend(sockets::of_trial(&self.name, &spec.listen));
+            let door = spec.door.as_ref().map_or(&[][..], |door| &door.listen);
+            listen.extend(sockets::wanted(&self.name, door));
+        }
+        self.sockets.found(listen, &found.sockets);
         if let Some(note) = found.rollout {
             self.resume_rollout(&note);
         }

@@ -102,6 +102,8 @@ pub(super) struct Sockets {
 
 #[derive(Clone, Debug)]
 enum Made {
+    /// A daemon before had it made. It is asked for again before it is handed over: that tells its port.
+    Found { path: Option<PathBuf> },
     Asked {
         path: Option<PathBuf>,
     },
@@ -151,22 +153,27 @@ impl Sockets {
         }
         let asked: Vec<Wanted> = wanted
             .into_iter()
-            .filter(|one| !self.made.contains_key(&one.kept))
+            .filter(|one| matches!(self.made.get(&one.kept), None | Some(Made::Found { .. })))
             .collect();
         for one in &asked {
-            let path = match &one.address {
-                ListenAddress::Unix(path, _) => Some(path.clone()),
-                ListenAddress::Tcp(_) | ListenAddress::Udp(_) => None,
-            };
+            let path = path_of(&one.address);
             self.made.insert(one.kept.clone(), Made::Asked { path });
         }
         Readiness::Pending(asked)
     }
 
+    /// What a daemon before has left with the keeper.
+    pub(super) fn found(&mut self, wanted: Vec<Wanted>, held: &[String]) {
+        for one in wanted.into_iter().filter(|one| held.contains(&one.kept)) {
+            let path = path_of(&one.address);
+            self.made.insert(one.kept, Made::Found { path });
+        }
+    }
+
     /// What the keeper made of one.
     pub(super) fn answered(&mut self, kept: String, made: Result<Option<u16>, String>) {
         let path = match self.made.remove(&kept) {
-            Some(Made::Asked { path } | Made::There { path, .. }) => path,
+            Some(Made::Found { path } | Made::Asked { path } | Made::There { path, .. }) => path,
             Some(Made::Failed { .. }) | None => None,
         };
         let made = match made {
@@ -180,12 +187,21 @@ impl Sockets {
     pub(super) fn retain(&mut self, keep: &[String]) -> Vec<(String, Option<PathBuf>)> {
         let gone = self
             .made
-            .extract_if(|kept, made| !keep.contains(kept) && matches!(made, Made::There { .. }));
+            .extract_if(|kept, made| {
+                !keep.contains(kept) && matches!(made, Made::There { .. } | Made::Found { .. })
+            });
         gone.map(|(kept, made)| match made {
-            Made::There { path, .. } => (kept, path),
+            Made::There { path, .. } | Made::Found { path } => (kept, path),
             Made::Asked { .. } | Made::Failed { .. } => (kept, None),
         })
         .collect()
+    }
+}
+
+fn path_of(address: &ListenAddress) -> Option<PathBuf> {
+    match address {
+        ListenAddress::Unix(path, _) => Some(path.clone()),
+        ListenAddress::Tcp(_) | ListenAddress::Udp(_) => None,
     }
 }
 
