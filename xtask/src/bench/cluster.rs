@@ -6,6 +6,8 @@
 //! the rounds. Processor time is that of every process of the service (workers, primary, daemon, keeper), as the
 //! scheduler counted it; the load is not in it. On a machine that has other work it is the sound column: requests a second
 //! are not.
+//!
+//! The last table reloads PM2's cluster and ours under load, and counts requests that failed: the load never tries again.
 
 use std::{
     collections::BTreeMap,
@@ -184,10 +186,50 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
             );
         }
     }
-    Ok(())
+    bench.reloads()
 }
 
+/// How often each is reloaded under each load.
+const RELOADS: usize = 5;
+/// Connections of that load.
+const CLIENTS: usize = 20;
+
 impl Bench {
+    /// What reloads cost those who are served.
+    fn reloads(&self) -> anyhow::Result<()> {
+        println!("\n{RELOADS} reloads of two workers under load, {CLIENTS} connections\n");
+        println!(
+            "| reload | kept connections: failed / answered | a connection for each request: failed / answered | time of one |"
+        );
+        println!("|---|---|---|---|");
+        for service in [Service::Pm2, Service::Shared] {
+            let running = self.start(service)?;
+            let mut columns = Vec::new();
+            let mut took = Duration::ZERO;
+            for kind in [Kind::KeepAlive, Kind::PerRequest] {
+                let load = Load::start(running.address, kind, CLIENTS);
+                pass(Duration::from_millis(500));
+                for _ in 0..RELOADS {
+                    let begun = std::time::Instant::now();
+                    running.reload(self)?;
+                    took += begun.elapsed();
+                    pass(Duration::from_millis(200));
+                }
+                let tally = load.stop();
+                columns.push(format!("{} / {}", tally.failures, tally.answered));
+            }
+            let each = took.as_secs_f64() / (2 * RELOADS) as f64;
+            println!(
+                "| {} | {} | {} | {each:.1} s |",
+                service.name(),
+                columns[0],
+                columns[1]
+            );
+            running.end(self)?;
+        }
+        Ok(())
+    }
+
     fn start(&self, service: Service) -> anyhow::Result<Running> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -297,6 +339,23 @@ fn is_manager(pid: i32) -> bool {
 }
 
 impl Running {
+    fn reload(&self, bench: &Bench) -> anyhow::Result<()> {
+        let mut command = match (&self.home, &self.pm2_home) {
+            (Some(home), _) => home.command(["reload", "bench"]),
+            (None, Some(home)) => {
+                let mut command = bench.pm2(home.path());
+                command.args(["reload", "server"]);
+                command
+            }
+            (None, None) => bail!("nobody can be asked to reload it"),
+        };
+        ensure!(
+            command.stdout(Stdio::null()).status()?.success(),
+            "the reload failed"
+        );
+        Ok(())
+    }
+
     /// Every process of the service.
     fn processes(&self) -> Vec<i32> {
         let mut found = process::with_environment(&self.mark);
