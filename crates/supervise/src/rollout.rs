@@ -211,6 +211,24 @@ impl Rollout {
         matches!(self.phase, Phase::Watching { .. })
     }
 
+    /// Leaves out indices that are no part of it any more. `false`: nothing is left.
+    pub fn retain(&mut self, keep: impl Fn(u32) -> bool) -> bool {
+        self.indices.retain(|index| keep(*index));
+        self.begun.retain(|index, _| *index == TRIAL || keep(*index));
+        self.replaced.retain(|index| *index == TRIAL || keep(*index));
+        !self.indices.is_empty()
+    }
+
+    /// Takes up indices that have come since.
+    pub fn extend(&mut self, indices: impl IntoIterator<Item = u32>) {
+        self.indices.extend(indices);
+    }
+
+    /// Whether it has an index.
+    pub fn has(&self, index: u32) -> bool {
+        self.indices.contains(&index)
+    }
+
     /// Why it is on its way back, if it is.
     pub fn returning(&self) -> Option<&str> {
         match &self.phase {

@@ -129,6 +129,8 @@ pub(crate) enum Mail {
     DoorFound { found: Result<OwnedFd, String> },
     /// Time to start the front door again.
     DoorAgain,
+    /// How a replacement ended is durable.
+    RolloutStored,
     /// A check came to a conclusion.
     Health {
         copy: CopyId,
@@ -244,7 +246,10 @@ impl Actor {
     /// Takes over what a daemon before has left.
     fn recover(&mut self, found: Found) {
         let mut known = found.copies;
-        let specs = [Some(&self.record.spec), self.record.previous.as_ref().map(|previous| &previous.spec)];
+        let specs = [
+            Some(&self.record.spec),
+            self.record.previous.as_ref().map(|previous| &previous.spec),
+        ];
         let mut listen = Vec::new();
         for spec in specs.into_iter().flatten() {
             listen.extend(sockets::wanted(&self.name, &spec.listen));
@@ -267,14 +272,27 @@ impl Actor {
                 .map(|(copy, _)| *copy)
                 .collect()
         };
-        for copy in alive(&known) {
-            if copy.index == DOOR {
-                let known = known.remove(&copy).unwrap_or_default();
-                self.tell_exits(copy, "a front door before", known.exits);
-                self.door_found();
-                continue;
-            }
+        let living = alive(&known);
+        // First of all: what is decided about copies below is told to it.
+        if living.contains(&door::COPY) {
+            let known = known.remove(&door::COPY).unwrap_or_default();
+            self.tell_exits(door::COPY, "a front door before", known.exits);
+            self.door_found();
+        }
+        // A change was made durable, and the daemon died before it had begun to carry it out.
+        let before = self
+            .record
+            .previous
+            .as_ref()
+            .map_or_else(Vec::new, |previous| previous.generations.clone());
+        let begun_not = |copy: &CopyId| {
+            let fresh = self.rollout.is_none() && !self.is_scheduled() && copy.index < count;
+            fresh && !self.record.is_current(copy.generation) && before.contains(&copy.generation)
+        };
+        let to_begin: Vec<CopyId> = living.iter().copied().filter(begun_not).collect();
+        for copy in living.into_iter().filter(|copy| copy.index != DOOR) {
             let useful = self.rollout.is_some()
+                || to_begin.contains(&copy)
                 || (copy.index < count && (self.record.is_current(copy.generation) || self.is_scheduled()));
             let known = known.remove(&copy).unwrap_or_default();
             self.add_recovered(copy, !useful, known);
@@ -304,6 +322,9 @@ impl Actor {
             self.tell_exits(copy, "of a copy that was replaced", known.exits);
         }
         self.sort();
+        if !to_begin.is_empty() {
+            self.begin_rollout(&Replacement::default());
+        }
     }
 
     /// How many instances there shall be.
@@ -347,6 +368,7 @@ impl Actor {
             door_takes: false,
             held_signal: None,
             drain: None,
+            unhealthy: false,
             ready_since_ms: None,
             restarts_before: 0,
             shown: None,
@@ -419,7 +441,13 @@ impl Actor {
         }
         slot.look_at_readiness(now);
         self.tell_exits(copy, slot.machine.why(), known.exits);
+        slot.door_takes = alive.is_some() && slot.spec.door.is_some() && copy.index != TRIAL;
         self.carry_out(&mut slot, effects);
+        if alive.is_some() && slot.machine.actual() == Actual::Stopping && slot.held_signal.is_none() {
+            // The daemon before may have held its signal back, or not; the door knows what it has in hand.
+            let stop = slot.policy.stop;
+            self.hold_signal(&mut slot, stop.signal, stop.tree);
+        }
         if alive.is_some() && slot.machine.pid().is_some() {
             self.start_health(&mut slot, known.health.as_deref());
         }
@@ -496,6 +524,7 @@ impl Actor {
             Mail::Drained { copy } => self.drained(copy),
             Mail::DoorFound { found } => self.door_taken_over(found),
             Mail::DoorAgain => self.door_again(),
+            Mail::RolloutStored => self.rollout_stored(),
             Mail::Spawned { copy, .. } if copy.index == DOOR => self.door_spawned(),
             Mail::SpawnRefused { copy, why } if copy.index == DOOR => self.door_failed(&why),
             Mail::Exited { copy, record } if copy.index == DOOR => {
@@ -563,6 +592,9 @@ impl Actor {
             health::Verdict::Ready => Event::BecameReady,
             health::Verdict::Unready { why } => Event::BecameUnready { why },
             health::Verdict::Unhealthy { why, signal, grace } => {
+                if let Some(slot) = self.slots.iter_mut().find(|slot| slot.copy == copy) {
+                    slot.unhealthy = true;
+                }
                 self.log(copy, "unhealthy", why.clone(), "it is ended".to_owned());
                 Event::Unhealthy { why, signal, grace }
             }
@@ -571,15 +603,22 @@ impl Actor {
         self.step_copy(copy, event);
     }
 
-    /// An order to some instances. Whatever was being replaced among them is not any more.
+    /// An order to some instances. What is stopped is not replaced any more; what is being replaced needs no restart.
     fn order(&mut self, order: Order, instances: Option<&[u32]>) {
-        if order != Order::Start {
-            self.abandon_rollout();
+        let chosen = |index: u32| instances.is_none_or(|chosen| chosen.contains(&index));
+        match order {
+            Order::Start => {}
+            Order::Stop => self.leave_out_of_rollout(&chosen),
+            Order::Restart => {
+                let replaced: Vec<u32> = (0..self.count()).filter(|index| self.replaces(*index)).collect();
+                // What is only watched after its replacement would be taken for a failure.
+                self.leave_out_of_rollout(&|index| chosen(index) && !replaced.contains(&index));
+            }
         }
         for at in 0..self.slots.len() {
             let index = self.slots[at].copy.index;
-            let wanted = instances.is_none_or(|chosen| chosen.contains(&index));
-            if wanted && !self.slots[at].surplus {
+            let skips = order == Order::Restart && self.replaces(index);
+            if chosen(index) && !skips && !self.slots[at].surplus {
                 self.step(at, Event::Ordered(order));
             }
         }
@@ -615,6 +654,8 @@ impl Actor {
             return;
         };
         let ours = self.slots[at].machine.pid().is_none_or(|pid| pid == record.pid);
+        self.slots[at].let_go();
+        self.slots[at].door_takes = false;
         self.end_health(at);
         self.step(
             at,
@@ -694,12 +735,28 @@ impl Actor {
     }
 
     fn update(&mut self, record: Arc<AppRecord>, change: Change) {
-        self.abandon_rollout();
-        self.record = record;
+        let goes_on = matches!(change, Change::Nothing) && self.goes_on_with(&record);
+        if !goes_on {
+            self.supersede_rollout();
+            self.record = record;
+        }
         let count = self.count();
+        let works = |slot: &Slot| {
+            let busy = !slot.machine.actual().is_settled() || slot.machine.pid().is_some();
+            !slot.surplus && slot.copy.index < count && busy
+        };
+        // Where nothing is at work there is nothing to replace.
+        let at_work = self.slots.iter().any(works);
         let replacement = match &change {
-            Change::Replace(replacement) => Some(replacement.clone()),
-            Change::Nothing | Change::Restart => None,
+            Change::Replace(replacement) if at_work => Some(replacement.clone()),
+            Change::Nothing | Change::Restart | Change::Replace(_) => None,
+        };
+        // These are left to the replacement: it starts and ends what it has to, in its order.
+        let walks = |actor: &Self, index: u32| match &replacement {
+            Some(Replacement { indices, .. }) => {
+                indices.as_ref().is_none_or(|chosen| chosen.contains(&index))
+            }
+            None => goes_on && actor.replaces(index),
         };
         self.renew_specs();
         for at in 0..self.slots.len() {
@@ -712,12 +769,9 @@ impl Actor {
                 continue;
             }
             self.slots[at].id = self.record.instances[index as usize].id;
-            let at_work = self.slots[at].machine.actual().is_settled().then_some(());
-            let at_work = at_work.is_none() || self.slots[at].machine.pid().is_some();
             match self.record.instances[index as usize].desired {
                 Desired::Down => self.step(at, Event::Ordered(Order::Stop)),
-                // The replacement ends it, once there is something better.
-                Desired::Up if replacement.is_some() && at_work => {}
+                Desired::Up if walks(self, index) => {}
                 // The clock starts it.
                 Desired::Up if self.is_scheduled() && !matches!(change, Change::Restart) => {
                     self.renew_copy(at);
@@ -734,7 +788,7 @@ impl Actor {
         }
         for index in 0..count {
             let of_index = |slot: &Slot| slot.copy.index == index && !slot.surplus;
-            if !self.slots.iter().any(of_index) {
+            if !self.slots.iter().any(of_index) && !walks(self, index) {
                 self.add_copy(CopyId {
                     index,
                     generation: self.record.generation,
@@ -877,9 +931,19 @@ impl Actor {
 
     fn retire(self, done: oneshot::Sender<()>) {
         let mut actor = self;
-        actor.abandon_rollout();
+        actor.supersede_rollout();
         for slot in std::mem::take(&mut actor.slots) {
             let key = launch::key(&actor.name, slot.copy);
+            if slot.machine.pid().is_some() {
+                // One that was only tried, and has not ended yet: its timers end with us.
+                let key = key.clone();
+                actor.context.link.order(|id| Request::Signal {
+                    id,
+                    key,
+                    signal: SIGKILL,
+                    scope: Scope::Tree,
+                });
+            }
             actor.context.link.tell(&Request::SetNote {
                 key: note_key(&key),
                 bytes: Vec::new(),
@@ -1166,7 +1230,7 @@ impl Actor {
     }
 
     /// Of the copies of an instance the one that serves: ready, else coming, the newest of them.
-    fn serving(&self, index: u32) -> Option<usize> {
+    pub(super) fn serving(&self, index: u32) -> Option<usize> {
         let rank = |slot: &Slot| (!slot.surplus, slot.machine.is_ready(), slot.copy.generation);
         (0..self.slots.len())
             .filter(|at| self.slots[*at].copy.index == index)
@@ -1175,10 +1239,12 @@ impl Actor {
 
     pub(super) fn publish(&mut self) {
         let mut changed = false;
-        let replacing = self.is_replacing();
+        let tried = self.slots.iter().any(|slot| slot.copy.index == TRIAL);
+        let replacing = self.is_replacing() || tried;
         let mut status = Status {
             instances: Vec::with_capacity(self.slots.len()),
             rollout: self.rollout_state(),
+            unproven: self.is_unproven(),
             last_rollout: self.last_rollout.clone(),
         };
         let mut indices: Vec<u32> = self.slots.iter().map(|slot| slot.copy.index).collect();

@@ -43,6 +43,8 @@ pub(super) struct Slot {
     pub(super) held_signal: Option<(i32, bool)>,
     /// The end of that patience.
     pub(super) drain: Option<Task>,
+    /// It is being ended because a check failed.
+    pub(super) unhealthy: bool,
     /// Since when it has been ready, CLOCK_MONOTONIC ms.
     pub(super) ready_since_ms: Option<u64>,
     /// Its restarts when the replacement began that it is part of.
@@ -113,6 +115,13 @@ pub(super) fn policy(spec: &AppSpec) -> Policy {
 }
 
 impl Slot {
+    /// Its process is no more, or is being killed: nothing is held back for it.
+    pub(super) fn let_go(&mut self) {
+        self.held_signal = None;
+        self.drain = None;
+        self.unhealthy = false;
+    }
+
     /// Takes note of when it became ready.
     pub(super) fn look_at_readiness(&mut self, now_ms: u64) {
         if self.machine.is_ready() {

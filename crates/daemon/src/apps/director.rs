@@ -126,7 +126,8 @@ impl Director {
 
     /// Has another number of instances.
     async fn scale(&self, app: &AppName, scale: Scale, principal: &Principal) -> Outcome {
-        let mut spec = self.record(app)?.spec.clone();
+        let (record, revision) = self.record(app)?;
+        let mut spec = record.spec.clone();
         let text = scale.instances.trim();
         let count = match text.strip_prefix('+') {
             Some(more) => more
@@ -156,12 +157,19 @@ impl Director {
             options: scale.options,
             ..Apply::default()
         };
-        self.apply(apply, &plan::Saved::new(), principal, "scale").await
+        self.apply_to(
+            apply,
+            &plan::Saved::new(),
+            principal,
+            "scale",
+            Some((app, revision)),
+        )
+        .await
     }
 
     /// Goes back to what an app was before its last change.
     async fn rollback(&self, app: &AppName, rollback: Rollback, principal: &Principal) -> Outcome {
-        let record = self.record(app)?;
+        let (record, revision) = self.record(app)?;
         let previous = record.previous.as_ref().ok_or_else(|| {
             Refusal::new(
                 Code::Conflict,
@@ -177,14 +185,20 @@ impl Director {
             options: rollback.options,
             ..Apply::default()
         };
-        self.apply(apply, &plan::Saved::new(), principal, "rollback")
-            .await
+        self.apply_to(
+            apply,
+            &plan::Saved::new(),
+            principal,
+            "rollback",
+            Some((app, revision)),
+        )
+        .await
     }
 
-    fn record(&self, app: &AppName) -> Result<Arc<AppRecord>, Refusal> {
+    fn record(&self, app: &AppName) -> Result<(Arc<AppRecord>, u64), Refusal> {
         let entry = self.context.directory.get(app);
         entry
-            .map(|entry| entry.record)
+            .map(|entry| (entry.record, entry.revision))
             .ok_or_else(|| Refusal::new(Code::NotFound, format!("there is no app `{app}`")))
     }
 
@@ -200,10 +214,16 @@ impl Director {
         };
         let mut txn = Txn::default();
         let entry = self.context.directory.get(app);
-        // Whoever changed it meanwhile wanted something else.
-        let record = concluded.record.filter(|record| {
-            let known = entry.as_ref().map(|entry| entry.record.generation | 1);
-            known == Some(record.generation)
+        // Whoever changed it meanwhile wanted something else; whoever stopped it is obeyed.
+        let record = concluded.record.and_then(|record| {
+            let known = &entry.as_ref()?.record;
+            (known.generation | 1 == record.generation).then(|| {
+                let mut record = AppRecord::clone(&record);
+                for (ours, theirs) in record.instances.iter_mut().zip(&known.instances) {
+                    ours.desired = theirs.desired;
+                }
+                Arc::new(record)
+            })
         });
         if let Some(record) = &record
             && let Ok(bytes) = serde_json::to_vec(record.as_ref())
@@ -227,6 +247,8 @@ impl Director {
         };
         match (self.commit(txn, event).await, record, entry) {
             (Ok((revision, _)), Some(record), Some(entry)) => {
+                // An actor that is gone has no note any more.
+                let _ = entry.mailbox.send(Mail::RolloutStored).await;
                 self.context.directory.insert(
                     app.clone(),
                     AppEntry {
@@ -241,7 +263,11 @@ impl Director {
                 "how the replacement of `{app}` ended could not be stored: {}",
                 refusal.message
             )),
-            (Ok(_), ..) => {}
+            (Ok(_), _, entry) => {
+                if let Some(entry) = entry {
+                    let _ = entry.mailbox.send(Mail::RolloutStored).await;
+                }
+            }
         }
     }
 
@@ -260,12 +286,33 @@ impl Director {
     }
 
     async fn apply(&self, apply: Apply, saved: &plan::Saved, principal: &Principal, what: &str) -> Outcome {
+        self.apply_to(apply, saved, principal, what, None).await
+    }
+
+    /// `from`: what is applied was made of this revision of the app; another one meanwhile is a conflict.
+    async fn apply_to(
+        &self,
+        apply: Apply,
+        saved: &plan::Saved,
+        principal: &Principal,
+        what: &str,
+        from: Option<(&AppName, u64)>,
+    ) -> Outcome {
         if !apply.options.dry_run {
             // Without the lock: a check may take its time. What it finds is about the specification, which stays.
             let plan = plan::apply(&self.context.directory.read(), &apply, saved, 0)?;
             self.check(&plan.changes, &apply.apps).await?;
         }
         let mut state = self.lock.lock().await;
+        if let Some((app, revision)) = from
+            && self.record(app)?.1 != revision
+        {
+            return Err(Refusal::new(
+                Code::Conflict,
+                format!("`{app}` was changed meanwhile; nothing of this was done"),
+            )
+            .hint("look at it, and try again"));
+        }
         let plan = plan::apply(&self.context.directory.read(), &apply, saved, state.next_id)?;
         if apply.options.dry_run {
             return Ok(self.dry(plan.changes));

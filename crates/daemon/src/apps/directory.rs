@@ -69,8 +69,8 @@ impl AppRecord {
     }
 
     fn generations(&self) -> Vec<u32> {
-        // More than this many cannot live at once.
-        let skip = self.kept.len().saturating_sub(7);
+        // One instance may be replaced often while another keeps its first copy: only many such turns are forgotten.
+        let skip = self.kept.len().saturating_sub(KEPT_MAX);
         self.kept
             .iter()
             .skip(skip)
@@ -79,16 +79,20 @@ impl AppRecord {
             .collect()
     }
 
-    /// The record after a change of the specification whose copies have to be replaced.
-    pub(crate) fn changed_to(&self, spec: AppSpec, instances: Vec<InstanceRecord>) -> Self {
+    /// The record after a change of the specification whose copies have to be replaced. `unproven`: the change before
+    /// has not come to its end; the way back leads to what was before that.
+    pub(crate) fn changed_to(&self, spec: AppSpec, instances: Vec<InstanceRecord>, unproven: bool) -> Self {
+        let last = || {
+            Some(Box::new(Previous {
+                spec: self.spec.clone(),
+                generations: self.generations(),
+            }))
+        };
         Self {
             version: RECORD_VERSION,
             generation: self.next_generation(),
             kept: Vec::new(),
-            previous: Some(Box::new(Previous {
-                spec: self.spec.clone(),
-                generations: self.generations(),
-            })),
+            previous: self.previous.clone().filter(|_| unproven).or_else(last),
             spec,
             instances,
         }
@@ -106,6 +110,9 @@ impl AppRecord {
     /// The record after a change that did not hold: the one before, for copies of a generation of its own.
     pub(crate) fn turned_back(&self) -> Option<Self> {
         let previous = self.previous.as_deref()?;
+        let mut instances = self.instances.clone();
+        instances.truncate(previous.spec.instances as usize);
+        let count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
         Some(Self {
             version: RECORD_VERSION,
             generation: self.generation | 1,
@@ -115,10 +122,10 @@ impl AppRecord {
                 generations: self.generations(),
             })),
             spec: AppSpec {
-                instances: self.spec.instances,
+                instances: count,
                 ..previous.spec.clone()
             },
-            instances: self.instances.clone(),
+            instances,
         })
     }
 
@@ -127,6 +134,9 @@ impl AppRecord {
         (self.generation | 1).saturating_add(1)
     }
 }
+
+/// How many older generations of the same specification are remembered.
+const KEPT_MAX: usize = 255;
 
 /// What is durable of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +162,8 @@ pub(crate) struct Status {
     pub(crate) instances: Vec<InstanceStatus>,
     /// How far a replacement is, for people, while one is under way.
     pub(crate) rollout: Option<String>,
+    /// A change of the specification is being carried out, and may yet turn back.
+    pub(crate) unproven: bool,
     /// How the last one ended, since this daemon began.
     pub(crate) last_rollout: Option<Verdict>,
 }

@@ -17,6 +17,7 @@ use tokio::{
 use upkeep_door::protocol::{CONTROL, FromDoor, LINE_MAX, SETTINGS, Settings, ToDoor, Upstream};
 use upkeep_keeper::protocol::{Event, Request, Scope, SpawnSpec};
 use upkeep_model::{app::AppSpec, state::Actual};
+use upkeep_supervise::rollout::TRIAL;
 use upkeep_sys::fd_pass;
 
 use super::{
@@ -267,7 +268,8 @@ impl Actor {
     pub(super) fn tell_door(&mut self) {
         let upstreams = self.upstreams();
         for slot in &mut self.slots {
-            slot.door_takes = takes(slot) && slot.spec.door.is_some();
+            // Once it had work, it may have some in hand until it ends.
+            slot.door_takes |= takes(slot) && slot.spec.door.is_some() && slot.copy.index != TRIAL;
         }
         if let Some(list) = self.door.list.borrow().as_ref() {
             list.send_if_modified(|known| {
@@ -283,7 +285,10 @@ impl Actor {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.copy == copy) else {
             return;
         };
-        if let Some((signal, tree)) = slot.held_signal.take() {
+        // It may have been killed meanwhile, and another process have taken its place.
+        if slot.machine.actual() != Actual::Stopping {
+            slot.let_go();
+        } else if let Some((signal, tree)) = slot.held_signal.take() {
             slot.drain = None;
             let key = launch::key(&self.name, copy);
             let scope = if tree { Scope::Tree } else { Scope::Leader };
@@ -298,7 +303,9 @@ impl Actor {
 
     /// Holds a stop signal back until the copy has finished what it has in hand. `false`: there is nothing to wait for.
     pub(super) fn hold_signal(&self, slot: &mut Slot, signal: i32, tree: bool) -> bool {
-        let stops = slot.machine.actual() == Actual::Stopping && slot.door_takes;
+        // What a check found unhealthy has no time for what it has in hand: its own grace runs.
+        let ordered = signal == slot.policy.stop.signal && !slot.unhealthy;
+        let stops = slot.machine.actual() == Actual::Stopping && slot.door_takes && ordered;
         let (Some(door), true) = (&slot.spec.door, stops && self.door.state == State::Up) else {
             return false;
         };

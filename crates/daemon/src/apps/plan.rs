@@ -150,7 +150,9 @@ pub(super) fn apply(
         let record = match old {
             None => AppRecord::new(spec.clone(), instances),
             Some(entry) if entry.record.spec.restarts_into(spec) => {
-                entry.record.changed_to(spec.clone(), instances)
+                entry
+                    .record
+                    .changed_to(spec.clone(), instances, entry.status.borrow().unproven)
             }
             Some(entry) => AppRecord {
                 spec: spec.clone(),

@@ -102,23 +102,100 @@ impl Actor {
         self.drive_rollout();
     }
 
-    /// Gives up a replacement because something else is wanted: of each index the newest copy stays.
-    pub(super) fn abandon_rollout(&mut self) {
-        if self.rollout.take().is_none() {
-            return;
+    /// Something else is wanted of all of it: a replacement that is under way is given up. What runs stays: what comes
+    /// next decides about it.
+    pub(super) fn supersede_rollout(&mut self) {
+        let Some(active) = self.rollout.take() else { return };
+        self.rollout_wake = None;
+        if let (Some(why), false) = (active.machine.returning(), active.same) {
+            // What it turned back to is what the record says now, and has to be durable.
+            self.conclude(Concluded {
+                app: self.name.clone(),
+                verdict: Verdict::Returned { why: why.to_owned() },
+                record: Some(Arc::clone(&self.record)),
+            });
+        } else {
+            self.note_rollout();
         }
-        self.note_rollout();
-        let newest = |index: u32, slots: &[super::copies::Slot]| {
-            slots
-                .iter()
-                .filter(|slot| slot.copy.index == index && !slot.surplus)
-                .map(|slot| slot.copy.generation)
-                .max()
-        };
         for at in 0..self.slots.len() {
-            let copy = self.slots[at].copy;
-            let stays = copy.index != TRIAL && newest(copy.index, &self.slots) == Some(copy.generation);
-            if !stays && !self.slots[at].surplus {
+            if self.slots[at].copy.index == TRIAL && !self.slots[at].surplus {
+                self.end_copy(at);
+            }
+        }
+    }
+
+    /// Some instances are stopped: they are no part of a replacement any more, and have one copy each.
+    pub(super) fn leave_out_of_rollout(&mut self, leaves: &dyn Fn(u32) -> bool) {
+        let Some(active) = &mut self.rollout else { return };
+        if active.machine.retain(|index| !leaves(index)) {
+            self.note_rollout();
+        } else {
+            self.supersede_rollout();
+        }
+        for at in 0..self.slots.len() {
+            let index = self.slots[at].copy.index;
+            if index != TRIAL && leaves(index) && self.serving(index) != Some(at) && !self.slots[at].surplus {
+                self.end_copy(at);
+            }
+        }
+    }
+
+    /// Whether an instance gets a new copy anyway.
+    pub(super) fn replaces(&self, index: u32) -> bool {
+        self.rollout
+            .as_ref()
+            .is_some_and(|active| !active.machine.is_watching() && active.machine.has(index))
+    }
+
+    /// A record that brings no other generation than the one that is being carried out: the replacement goes on, over
+    /// the instances that there shall be now. `false`: there is none, or the record is another matter.
+    pub(super) fn goes_on_with(&mut self, record: &Arc<AppRecord>) -> bool {
+        let Some(active) = &mut self.rollout else {
+            return false;
+        };
+        let known = self.record.generation;
+        if record.generation == known {
+            self.record = Arc::clone(record);
+        } else if record.generation | 1 == known {
+            // Who gave it does not know yet that we have turned back: what is new in it is how many are wanted.
+            let mut ours = AppRecord::clone(&self.record);
+            ours.instances.clone_from(&record.instances);
+            ours.spec.instances = record.spec.instances;
+            self.record = Arc::new(ours);
+        } else {
+            return false;
+        }
+        let up: BTreeSet<u32> = (0..)
+            .zip(&self.record.instances)
+            .filter(|(_, instance)| instance.desired == Desired::Up)
+            .map(|(index, _)| index)
+            .collect();
+        active.machine.retain(|index| up.contains(&index));
+        active.machine.extend(up);
+        true
+    }
+
+    /// How a replacement ended is durable: nobody needs the note any more.
+    pub(super) fn rollout_stored(&self) {
+        if self.rollout.is_none() {
+            self.note_rollout();
+        }
+    }
+
+    /// Whether a change of the specification may yet turn back.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|active| !active.same)
+    }
+
+    /// The record went back: instances that it does not have are no part of it.
+    fn shrink_to_record(&mut self) {
+        let count = self.count();
+        if let Some(active) = &mut self.rollout {
+            active.machine.retain(|index| index < count);
+        }
+        for at in 0..self.slots.len() {
+            let index = self.slots[at].copy.index;
+            if index >= count && index != TRIAL && !self.slots[at].surplus {
                 self.end_copy(at);
             }
         }
@@ -211,6 +288,7 @@ impl Actor {
                 if !same && let Some(record) = self.record.turned_back() {
                     self.record = Arc::new(record);
                     self.renew_specs();
+                    self.shrink_to_record();
                 }
             }
             Act::Replaced => self.log_app("replaced", "", "every copy is a new one"),
@@ -223,6 +301,7 @@ impl Actor {
                         if let Some(record) = back {
                             self.record = Arc::new(record);
                             self.renew_specs();
+                            self.shrink_to_record();
                         }
                         true
                     }
@@ -231,7 +310,10 @@ impl Actor {
                 };
                 self.rollout = None;
                 self.rollout_wake = None;
-                self.note_rollout();
+                if !turned {
+                    // Else it stays until the record is durable: the next daemon would say all this again.
+                    self.note_rollout();
+                }
                 self.last_rollout = Some(verdict.clone());
                 self.conclude(Concluded {
                     app: self.name.clone(),

@@ -103,7 +103,9 @@ pub(super) struct Sockets {
 #[derive(Clone, Debug)]
 enum Made {
     /// A daemon before had it made. It is asked for again before it is handed over: that tells its port.
-    Found { path: Option<PathBuf> },
+    Found {
+        path: Option<PathBuf>,
+    },
     Asked {
         path: Option<PathBuf>,
     },
@@ -185,11 +187,9 @@ impl Sockets {
 
     /// Takes out those that are not among these: names to close, and files to remove.
     pub(super) fn retain(&mut self, keep: &[String]) -> Vec<(String, Option<PathBuf>)> {
-        let gone = self
-            .made
-            .extract_if(|kept, made| {
-                !keep.contains(kept) && matches!(made, Made::There { .. } | Made::Found { .. })
-            });
+        let gone = self.made.extract_if(|kept, made| {
+            !keep.contains(kept) && matches!(made, Made::There { .. } | Made::Found { .. })
+        });
         gone.map(|(kept, made)| match made {
             Made::There { path, .. } | Made::Found { path } => (kept, path),
             Made::Asked { .. } | Made::Failed { .. } => (kept, None),
