@@ -31,6 +31,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("heavy_a_version_that_crashes_after_two_seconds", crashes_later),
     ("heavy_the_daemon_is_killed", daemon_killed),
     ("heavy_upgraded", upgraded),
+    ("heavy_superseded", superseded),
 ];
 
 fn main() -> ExitCode {
@@ -251,11 +252,61 @@ fn crashes_later(stage: &Stage) {
     let version = Version {
         number: 2,
         crash_after_ms: Some(2000),
+        // One more, which must not serve before the trial has shown what it is worth.
+        instances: 3,
         ..TWO
     };
     // Tried without traffic first: a program that shares its socket gets connections as soon as it accepts, and what it
     // has in hand when it crashes is lost.
     does_not_hold(stage, version, &["--trial", "3s"], "trial");
+}
+
+/// A newer wish while a version that never becomes ready is under way, and another number of copies in the midst of a
+/// reload.
+fn superseded(stage: &Stage) {
+    let comes = || {
+        wait_until("a copy to come", LONG, || {
+            let instances = stage.instances();
+            let others = |instance: &Value| {
+                instance["others"]
+                    .as_array()
+                    .is_some_and(|others| !others.is_empty())
+            };
+            if instances.iter().any(others) {
+                Ok(())
+            } else {
+                Err(format!("{instances:?}"))
+            }
+        });
+    };
+    let tally = stage.under_load("superseding", || {
+        stage.put(Version {
+            number: 2,
+            never_ready: true,
+            ..TWO
+        });
+        stage
+            .home
+            .ok(["apply", "web.json", "--wait", "0", "--ready-timeout", "50s"]);
+        comes();
+        stage.put(Version { number: 2, ..TWO });
+        stage.home.ok(["apply", "web.json"]);
+        assert_eq!(stage.ready(), 2);
+        stage.home.ok(["reload", "web", "--wait", "0"]);
+        comes();
+        let before = stage.pids();
+        stage.home.ok(["scale", "web", "3"]);
+        wait_until("three new copies", LONG, || {
+            let now = stage.pids();
+            let done = stage.ready() == 3 && stage.instances().iter().all(|one| one["others"].is_null());
+            if done && now.iter().filter(|pid| before.contains(pid)).count() <= 1 {
+                Ok(())
+            } else {
+                Err(format!("{before:?} {now:?}"))
+            }
+        });
+    });
+    assert!(tally.answered > 0);
 }
 
 fn daemon_killed(stage: &Stage) {

@@ -260,9 +260,11 @@ fn a_run_that_was_cut_off_with_the_keeper_is_said_and_not_repeated() {
     apply(&home, &[app, other]);
     wait_for_lines(&ran, 1);
     home.ok(["stop", "cut"]);
-    let keeper = home.keeper_pid();
+    let (keeper, daemon) = (home.keeper_pid(), home.daemon_pid());
     upkeep_testkit::kill(keeper, upkeep_testkit::Signal::KILL).expect("killed");
     upkeep_e2e::wait_gone(keeper);
+    // It ends by itself, and must not be asked any more.
+    upkeep_e2e::wait_gone(daemon);
     home.ok(["ls"]);
     let ended = wait_for_event(&home, "run_ended", |event| event["target"] == "once");
     assert!(
