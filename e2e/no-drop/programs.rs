@@ -1,13 +1,9 @@
 //! Programs under load: how each is written in an app file.
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::fs;
 
 use serde_json::{Value, json};
-use upkeep_testkit::{Home, binary, load::Kind, node};
+use upkeep_testkit::{Home, binary, load::Kind, node, python};
 
 /// A program that serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +93,7 @@ impl Program {
             }
             Self::Gunicorn | Self::Uvicorn | Self::UvicornBehindDoor => {
                 home.write("apps.py", include_str!("apps.py"));
-                python_packages().map(drop)
+                python::servers().map(drop)
             }
             Self::HttpServerBehindDoor => {
                 for version in 1..=2 {
@@ -166,7 +162,7 @@ impl Program {
             command.extend(["-d".to_owned(), format!("v{number}")]);
         }
         let mut env = json!({"V": format!("v{number}")});
-        if let Ok(packages) = python_packages()
+        if let Ok(packages) = python::servers()
             && !matches!(self, Self::Rust | Self::Node(_))
         {
             env["PYTHONPATH"] = json!(packages);
@@ -205,33 +201,4 @@ impl Program {
             .then(|| app.as_object_mut().map(|app| app.remove("readiness")));
         json!({ "apps": [app] })
     }
-}
-
-/// gunicorn and uvicorn from the package registry, into `.peers/python` of the repository.
-fn python_packages() -> Result<PathBuf, String> {
-    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.peers");
-    let dir = peers.join("python");
-    fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    let dir = dir.canonicalize().map_err(|error| error.to_string())?;
-    let lock = File::create(peers.join("python.lock")).map_err(|error| error.to_string())?;
-    lock.lock().map_err(|error| error.to_string())?;
-    if !dir.join("uvicorn").is_dir() || !dir.join("gunicorn").is_dir() {
-        let output = Command::new("python3")
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--target",
-            ])
-            .arg(&dir)
-            .args(["gunicorn", "uvicorn"])
-            .output()
-            .map_err(|error| format!("python3: {error}"))?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-        }
-    }
-    Ok(dir)
 }

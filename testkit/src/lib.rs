@@ -24,6 +24,7 @@ mod lines;
 pub mod load;
 pub mod node;
 pub mod process;
+pub mod python;
 mod wait;
 
 pub use home::{Following, Home, Output, binary};

@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::Context as _;
 
+use upkeep_testkit::{node, python};
+
 use crate::{fences, generate, shell};
 
 pub(crate) fn check() -> anyhow::Result<()> {
@@ -31,10 +33,22 @@ fn step(name: &str, start: Instant, work: impl FnOnce() -> anyhow::Result<()>) -
 
 pub(crate) fn test(args: &[&str]) -> anyhow::Result<()> {
     install_nextest()?;
+    install_peers();
     // Tests start these two; nextest alone would not build them. All binaries at once, so that the crates below are
     // built with the features that the tests below get as well.
     shell::run(shell::cargo().args(["build", "--workspace", "--bins"]))?;
     shell::run(shell::cargo().args(["nextest", "run", "--workspace"]).args(args))
+}
+
+/// What tests load and compare with, from the package registries: now, because a test that has to install it first may
+/// run out of its time. What cannot be had is for the tests that need it to say.
+fn install_peers() {
+    let nodes = node::VERSIONS.map(|version| node::node(version).map(drop));
+    for outcome in nodes.into_iter().chain([python::servers().map(drop)]) {
+        if let Err(why) = outcome {
+            eprintln!("not installed: {why}");
+        }
+    }
 }
 
 fn install_nextest() -> anyhow::Result<()> {
