@@ -11,7 +11,7 @@ use upkeep_sys::{
     CallError, Pid,
     cgroup::{
         self,
-        limit::{Controllers, Limits, Made, Resource},
+        limit::{Controllers, Limits, Made, Resource, Version},
     },
     clock,
     descriptor::Reserve,
@@ -19,7 +19,7 @@ use upkeep_sys::{
     rlimit::{self, Limit},
     signal,
     spawn::{self, Launch, SpawnError},
-    tree,
+    tree, user,
     wait::{Reaped, Status},
 };
 
@@ -198,7 +198,7 @@ impl Children {
                 if limited {
                     launch_limited(&launch, group, groups, key, &spec.limits)
                 } else {
-                    launch_in(&launch, group, groups).map(|(pid, group)| (pid, group, None))
+                    launch_in(&launch, group, groups, false).map(|(pid, group)| (pid, group, None))
                 }
             },
             SpawnError::errno,
@@ -452,11 +452,12 @@ impl Children {
     }
 }
 
-/// Spawns in the cgroup, or without one if the cgroup is what fails.
+/// Spawns in the cgroup, or without one if the cgroup is what fails; `held`: in it or not at all.
 fn launch_in(
     launch: &Launch<'_>,
     group: Option<(String, OwnedFd)>,
     groups: &mut Groups,
+    held: bool,
 ) -> Result<(Pid, Option<String>), SpawnError> {
     let Some((name, fd)) = group else {
         return spawn::spawn(launch, None).map(|pid| (pid, None));
@@ -466,7 +467,7 @@ fn launch_in(
         Err(error) => {
             // Nothing came to be in it.
             let _ = cgroup::remove(&groups.path(&name));
-            if !error.is_cgroup() {
+            if held || !error.is_cgroup() {
                 return Err(error);
             }
             let result = spawn::spawn(launch, None).map(|pid| (pid, None));
@@ -482,6 +483,23 @@ fn launch_in(
 /// `RLIMIT_DATA` and `RLIMIT_NPROC` of Linux: this crate has no libc.
 const DATA: u32 = 2;
 const PROCESSES: u32 = 6;
+
+/// Whom nothing would keep from forking without end, though its cage gives it no right at all: `RLIMIT_NPROC` does not
+/// count for root.
+fn unbounded(launch: &Launch<'_>, missing: &[(Resource, String)]) -> Option<SpawnError> {
+    let powerless = launch.cage.is_some_and(|cage| cage.capabilities == Some(0));
+    let root = launch.uid.unwrap_or_else(user::effective) == 0;
+    let tasks = missing.iter().any(|(resource, _)| *resource == Resource::Tasks);
+    (powerless && root && tasks).then(|| SpawnError::Invalid {
+        target: launch
+            .argv
+            .first()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        what: "root's processes in a sandbox cannot be limited without the cgroup controller `pids`; \
+               give the app a `user`",
+    })
+}
 
 /// Spawns in groups with limits; what has no controller is limited for each process by itself, if it can be.
 fn launch_limited(
@@ -511,6 +529,14 @@ fn launch_limited(
         }
     };
     let Made { join, missing } = &made;
+    if let Some(why) = unbounded(launch, missing) {
+        undo(groups);
+        if let Some((tracking, _)) = &group {
+            // As above.
+            let _ = cgroup::remove(&groups.path(tracking));
+        }
+        return Err(why);
+    }
     let mut more = launch.limits.clone();
     for (resource, _) in missing {
         let (number, value) = match resource {
@@ -535,7 +561,12 @@ fn launch_limited(
         join: join.iter().map(AsFd::as_fd).collect(),
         ..*launch
     };
-    match launch_in(&launch, group, groups) {
+    // The groups of v2 with the limits are those that track the tree: without them there would be none.
+    let places = groups.controllers.places().iter();
+    let held = Resource::ALL.into_iter().zip(places).any(|(resource, place)| {
+        limits.wants(resource) && place.as_ref().is_ok_and(|place| place.version == Version::V2)
+    });
+    match launch_in(&launch, group, groups, held) {
         Ok((pid, group)) => Ok((pid, group, Some(name))),
         Err(error) => {
             undo(groups);

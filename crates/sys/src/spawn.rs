@@ -259,7 +259,10 @@ impl SpawnError {
             Self::Child {
                 step: Step::Cgroup, ..
             } => true,
-            Self::Call(error) => error.call == CLONE_INTO_CGROUP,
+            // A want of memory or processes may pass, and says nothing about groups.
+            Self::Call(error) => {
+                error.call == CLONE_INTO_CGROUP && ![libc::EAGAIN, libc::ENOMEM].contains(&error.errno)
+            }
             _ => false,
         }
     }

@@ -36,6 +36,11 @@ pub enum LookupError {
     },
 }
 
+/// The number of the user whose rights we have.
+pub fn effective() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// A user by name or number. A number without an entry is a user without a name: home `/`, group of the same number.
 pub fn user(name: &str) -> Result<User, LookupError> {
     let number = name.parse::<u32>().ok();
