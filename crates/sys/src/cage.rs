@@ -69,7 +69,8 @@ pub struct Mounts {
     pub read_only: bool,
     /// Whether `/proc` shows only processes that it may trace (Linux 5.8; not in a user namespace).
     pub own_proc: bool,
-    /// Whether `/dev` has only the harmless devices, and terminals of its own.
+    /// Whether `/dev` has only the harmless devices, and terminals of its own. What the machine mounts later then
+    /// stays out, whatever it is.
     pub own_devices: bool,
     /// What looks empty. What does not exist is skipped.
     pub hidden: Vec<PathBuf>,
@@ -178,6 +179,9 @@ pub(crate) struct PreparedLandlock {
     pub(crate) size: usize,
     pub(crate) rules: Vec<(CString, u64)>,
 }
+
+/// How many files and directories fit at least into a file system in memory: those on the way to what is kept, too.
+const MIN_INODES: u64 = 512;
 
 /// How many trees may be picked up.
 pub(crate) const MAX_SLOTS: usize = 128;
@@ -344,7 +348,9 @@ impl Prepared {
     }
 
     fn temporary(&mut self, path: &Path, size: u64, mode: u32) -> Result<(), &'static str> {
-        let options = format!("size={size},mode={mode:o}");
+        // Without a number the kernel takes half of its memory's pages for it.
+        let inodes = (size / 4096).max(MIN_INODES);
+        let options = format!("size={size},nr_inodes={inodes},mode={mode:o}");
         self.ops.push(Op::Temporary {
             path: text(path)?,
             options: text(Path::new(&options))?,

@@ -51,7 +51,7 @@ pub(crate) fn enter(cage: &Cage, prepared: &Prepared) -> Result<(), Failure> {
         write_file(Step::UserMap, c"/proc/self/gid_map", prepared.gid_map.as_bytes())?;
     }
     if cage.mount {
-        change_mounts(prepared)?;
+        change_mounts(cage, prepared)?;
     }
     if cage.network {
         raise_loopback()?;
@@ -71,15 +71,21 @@ fn write_file(step: Step, path: &CStr, bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-fn change_mounts(prepared: &Prepared) -> Result<(), Failure> {
-    // Nothing we do goes back to the machine; what the machine mounts later still comes to us.
+fn change_mounts(cage: &Cage, prepared: &Prepared) -> Result<(), Failure> {
+    // Nothing we do goes back to the machine. What the machine mounts later still comes to us, unless the cage chooses
+    // its devices: a stick with somebody's files is none of its.
+    let spread = if cage.mounts.own_devices {
+        libc::MS_PRIVATE
+    } else {
+        libc::MS_SLAVE
+    };
     // JUSTIFICATION: raw calls only. SAFETY: constant C strings, and null where the call takes none.
     let private = unsafe {
         libc::mount(
             ptr::null(),
             c"/".as_ptr(),
             ptr::null(),
-            libc::MS_REC | libc::MS_SLAVE,
+            libc::MS_REC | spread,
             ptr::null(),
         )
     };
