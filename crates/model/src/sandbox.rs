@@ -1,10 +1,14 @@
 //! How far an instance is kept apart from the rest of the machine.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::size::ByteSize;
+use crate::{
+    app::{AppSpec, Check},
+    listen::ListenOn,
+    size::ByteSize,
+};
 
 /// Levels of isolation; each includes those before it.
 #[derive(
@@ -55,4 +59,51 @@ pub struct Sandbox {
     pub tmp: Option<ByteSize>,
     /// Groups of system calls that are allowed besides.
     pub allow: Vec<String>,
+}
+
+/// The key of a command that would run outside the sandbox of an app, where the app could have put another program in
+/// its place. `None`: there is none.
+///
+/// Such commands run with the app's user and directory, and with its words, but not in its cage. At `light` an app can
+/// change whatever its user may anyway; there only what reads its configuration before a reload is refused.
+pub fn runs_outside(spec: &AppSpec) -> Option<&'static str> {
+    if spec.sandbox.level == Level::None {
+        return None;
+    }
+    if spec.check.is_some() {
+        return Some("check");
+    }
+    if spec.sandbox.level < Level::Standard {
+        return None;
+    }
+    let probes = [
+        ("readiness", &spec.readiness),
+        ("liveness", &spec.liveness),
+        ("startup", &spec.startup),
+    ];
+    let exec = probes.into_iter().find_map(|(key, probe)| {
+        let exec = matches!(probe.as_ref()?.check, Check::Exec { .. });
+        exec.then_some(key)
+    });
+    exec.or_else(|| {
+        let hook = spec.schedule.as_ref()?.on_missed.as_ref();
+        hook.map(|_| "schedule.on_missed")
+    })
+}
+
+/// A way by which a UDP socket that is handed over would lead out of a network of its own: the address of the socket.
+///
+/// With a socket of TCP that listens nobody can be called (the sandbox sees to it); with one of UDP anybody can.
+pub fn leads_out(spec: &AppSpec) -> Option<SocketAddr> {
+    let own_network = match spec.sandbox.network {
+        Some(network) => !network,
+        None => spec.sandbox.level == Level::Strict,
+    };
+    if !own_network {
+        return None;
+    }
+    spec.listen.iter().find_map(|listen| match listen.on {
+        ListenOn::Udp(address) => Some(address),
+        _ => None,
+    })
 }

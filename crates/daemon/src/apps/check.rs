@@ -2,14 +2,14 @@
 //!
 //! The app's own `check`, or the one that the program is known for: `nginx -t` and its like read the configuration
 //! that the next process would read, and say what is wrong with it. It runs as the app runs: as its user, in its
-//! directory, with its environment.
+//! directory, with its environment, but not in its cage: so an app with a sandbox has none.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
 use tokio::io::AsyncReadExt as _;
 use upkeep_api::error::Code;
 use upkeep_keeper::protocol::SpawnSpec;
-use upkeep_model::app::AppSpec;
+use upkeep_model::{app::AppSpec, sandbox::Level};
 
 use super::launch::{self, CopyId};
 use crate::command::Refusal;
@@ -68,6 +68,11 @@ fn command(spec: &AppSpec) -> Option<Vec<String>> {
     if let Some(check) = &spec.check {
         return Some(check.clone());
     }
+    // It would run outside the cage what the app may have replaced, with the configuration the app may have written
+    // (`load_module`).
+    if spec.sandbox.level > Level::None {
+        return None;
+    }
     let (program, arguments) = spec.command.split_first()?;
     let name = Path::new(program).file_name()?.to_str()?;
     // `php-fpm8.2` is php-fpm.
@@ -96,6 +101,16 @@ pub(super) async fn run(spec: &AppSpec) -> Result<(), Refusal> {
     let Some(words) = command(spec) else {
         return Ok(());
     };
+    if spec.sandbox.level > Level::None {
+        return Err(Refusal::new(
+            Code::Invalid,
+            format!(
+                "app `{}` was not touched: its `check` would run outside its sandbox",
+                spec.name
+            ),
+        )
+        .hint("leave out `check` or `sandbox`"));
+    }
     let refuse = |why: String| {
         Refusal::new(
             Code::Invalid,

@@ -5,7 +5,11 @@
 //! to close it; the score is the weighted share of what is open, from 0 to 10. Landlock shows nowhere in `/proc`: for it
 //! the level that was asked for counts, if the process is filtered at all.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use upkeep_api::body::{Exposure, ExposureItem, LimitView};
 use upkeep_model::{app::AppSpec, sandbox::Level};
@@ -51,6 +55,8 @@ struct Facts {
     own_tmp: bool,
     own_devices: bool,
     own_network: bool,
+    /// Whether a socket of TCP that was handed over could call from the network outside.
+    handed_calls: bool,
     own_proc: bool,
     own_ipc: bool,
     frozen_knobs: bool,
@@ -111,6 +117,22 @@ fn home_of(uid: u32) -> Option<String> {
     (usual && Path::new(&home).is_dir()).then_some(home)
 }
 
+/// Whether nothing keeps a socket that was handed over from calling (landlock before version 4).
+fn handed_calls(spec: &AppSpec) -> bool {
+    let handed = spec.listen.iter().any(|listen| listen.on.tcp_port().is_some());
+    handed && ability().landlock < 4
+}
+
+/// Whether a place can be seen, by the mounts that lie over it: the last one counts.
+fn is_seen(mounts: &[Mount<'_>], path: &str) -> bool {
+    let over = mounts
+        .iter()
+        .rev()
+        .find(|mount| Path::new(path).starts_with(mount.point));
+    // An empty directory, or `/dev/null` over a file.
+    over.is_none_or(|mount| !["tmpfs", "devtmpfs"].contains(&mount.kind))
+}
+
 /// Whether anybody may read it.
 fn is_public(path: &str) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
@@ -152,14 +174,15 @@ fn running(spec: &AppSpec, pid: Pid) -> Option<Facts> {
             .collect(),
         readable: private_places()
             .into_iter()
-            .filter(|path| at(path).is_none() || !own_mounts)
+            .filter(|path| !own_mounts || is_seen(&mounts, path))
             .filter(|path| root || is_public(path))
             .filter(|path| Some(path) != home.as_ref())
             .collect(),
-        own_home: home.clone().filter(|path| at(path).is_none() || !own_mounts),
+        own_home: home.clone().filter(|path| !own_mounts || is_seen(&mounts, path)),
         own_tmp: own_mounts && at("/tmp").is_some_and(|mount| mount.kind == "tmpfs"),
         own_devices: own_mounts && at("/dev").is_some_and(|mount| mount.kind == "tmpfs"),
         own_network: own("net"),
+        handed_calls: handed_calls(spec),
         own_proc: own_mounts && at("/proc").is_some_and(|mount| mount.options.contains("hidepid")),
         own_ipc: own("ipc"),
         frozen_knobs: at("/proc/sys").is_some_and(|mount| mount.read_only),
@@ -182,7 +205,11 @@ fn planned(spec: &AppSpec) -> Facts {
     let cage = launched.cage.clone().unwrap_or_default();
     let root = launched.uid.unwrap_or_else(upkeep_host::home::uid) == 0;
     let home = home_of(launched.uid.unwrap_or_else(upkeep_host::home::uid));
-    let hidden = |path: &str| cage.mounts.hidden.iter().any(|hidden| hidden == Path::new(path));
+    let hidden = |path: &str| {
+        let path = Path::new(path);
+        let below = |place: &PathBuf| path.starts_with(place);
+        cage.mounts.hidden.iter().any(below) && !cage.mounts.kept.iter().any(|kept| below(&kept.path))
+    };
     let writable = cage
         .mounts
         .kept
@@ -210,6 +237,7 @@ fn planned(spec: &AppSpec) -> Facts {
         own_tmp: !cage.mounts.temporary.is_empty(),
         own_devices: cage.mounts.own_devices,
         own_network: cage.network,
+        handed_calls: handed_calls(spec),
         own_proc: cage.mounts.own_proc,
         own_ipc: cage.ipc,
         frozen_knobs: !cage.mounts.frozen.is_empty(),
@@ -451,14 +479,14 @@ const PROPERTIES: [Property; 19] = [
     Property {
         what: "network",
         weight: 4,
-        look: |facts| {
-            either(
-                facts.own_network,
-                "none but sockets handed over",
-                1.0,
-                "all of it",
-                "sandbox: {level: standard, network: false}",
-            )
+        look: |facts| match (facts.own_network, facts.handed_calls) {
+            (true, false) => finding(0.0, "none but sockets handed over", ""),
+            (true, true) => finding(
+                0.5,
+                "sockets handed over, which could call out: landlock of Linux 6.7 would keep them",
+                "",
+            ),
+            (false, _) => finding(1.0, "all of it", "sandbox: {level: standard, network: false}"),
         },
     },
     Property {

@@ -377,6 +377,7 @@ const ALLOWED: &[&str] = &[
 
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
+const EOPNOTSUPP: u32 = 95;
 const EAFNOSUPPORT: u32 = 97;
 
 /// Flags of clone(2) and unshare(2) that make namespaces: cgroup, uts, ipc, user, pid, net, mount, time.
@@ -391,6 +392,9 @@ const NEW_NAMESPACES: [u64; 8] = [
     0x0000_0080,
 ];
 
+/// `MSG_FASTOPEN` of send(2).
+const FAST_OPEN: u64 = 0x2000_0000;
+
 /// Families of sockets that are allowed: unix, IPv4, IPv6, netlink (which lists interfaces).
 const FAMILIES: [u64; 4] = [1, 2, 10, 16];
 
@@ -398,7 +402,8 @@ const FAMILIES: [u64; 4] = [1, 2, 10, 16];
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// The programs for a cage; `strict`: nothing but what is listed. `allow`: groups that are allowed besides.
-pub(super) fn programs(strict: bool, allow: &[String]) -> Result<Vec<Vec<u8>>, String> {
+/// `own_network`: a socket that was handed over may call nobody while it sends (MSG_FASTOPEN), which landlock does not see.
+pub(super) fn programs(strict: bool, own_network: bool, allow: &[String]) -> Result<Vec<Vec<u8>>, String> {
     let allowed = |group: &str| allow.iter().any(|name| name == group);
     let mut programs = Vec::new();
     if strict {
@@ -437,6 +442,20 @@ pub(super) fn programs(strict: bool, allow: &[String]) -> Result<Vec<Vec<u8>>, S
         SeccompAction::Allow,
         SeccompAction::Errno(EAFNOSUPPORT),
     )?);
+    if own_network {
+        let mut rules = Rules::new();
+        for (name, flags) in [("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)] {
+            if let Some(number) = syscalls::number(name) {
+                let asked = condition_on(flags, SeccompCmpOp::MaskedEq(FAST_OPEN), FAST_OPEN)?;
+                rules.insert(number, vec![rule(vec![asked])?]);
+            }
+        }
+        programs.push(compile(
+            rules,
+            SeccompAction::Allow,
+            SeccompAction::Errno(EOPNOTSUPP),
+        )?);
+    }
     let mut rules = Rules::new();
     for (group, names) in GROUPS {
         if !allowed(group) {
@@ -467,7 +486,12 @@ fn every_time(rules: &mut Rules, name: &str) {
 
 /// About the first argument.
 fn condition(operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, String> {
-    SeccompCondition::new(0, SeccompCmpArgLen::Dword, operator, value).map_err(|error| error.to_string())
+    condition_on(0, operator, value)
+}
+
+fn condition_on(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, String> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+        .map_err(|error| error.to_string())
 }
 
 fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, String> {
@@ -526,11 +550,12 @@ mod tests {
 
     #[test]
     fn programs_are_made_for_every_level() {
-        assert_eq!(programs(false, &[]).unwrap().len(), 3);
-        assert_eq!(programs(true, &[]).unwrap().len(), 4);
+        assert_eq!(programs(false, false, &[]).unwrap().len(), 3);
+        assert_eq!(programs(true, false, &[]).unwrap().len(), 4);
+        assert_eq!(programs(true, true, &[]).unwrap().len(), 5);
         let all: Vec<String> = GROUPS.iter().map(|(group, _)| (*group).to_owned()).collect();
-        assert_eq!(programs(true, &all).unwrap().len(), 3);
-        for program in programs(true, &[]).unwrap() {
+        assert_eq!(programs(true, false, &all).unwrap().len(), 3);
+        for program in programs(true, true, &[]).unwrap() {
             assert!(
                 program.len() % 8 == 0 && program.len() / 8 <= 4096,
                 "{}",

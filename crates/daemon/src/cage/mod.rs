@@ -10,12 +10,13 @@
 //! | `strict` | writes only to `write:`; sees no home; reads only what a list allows (landlock); has no capability and no network but sockets handed over by `listen`; makes only calls of a list; is limited in memory, tasks and the size of files |
 //!
 //! What the kernel cannot do for this user is an error before anything is started: a level that is asked for is had in
-//! full or not at all. Landlock is asked for at `strict` only; at `standard` its scopes (signals, abstract sockets) are
-//! taken where they are there.
+//! full or not at all. Landlock is asked for at `strict` only; at `standard` a domain of it (nobody outside can be traced)
+//! and its scopes (signals, abstract sockets) are taken where they are there.
 //!
 //! [`exposure`] looks at what holds for the running process, not at what was asked for.
 
 use std::{
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -23,7 +24,7 @@ use std::{
 use upkeep_keeper::protocol::{CAGES, Cage, Kept, Landlock, Limits, Mounts, Request, SpawnSpec, Temporary};
 use upkeep_model::{
     app::AppSpec,
-    sandbox::{Level, Sandbox},
+    sandbox::{Level, Sandbox, leads_out, runs_outside},
 };
 use upkeep_sys::cage::{Ability, ability};
 
@@ -57,6 +58,19 @@ pub(crate) enum CageError {
         key: &'static str,
         path: PathBuf,
         to: PathBuf,
+    },
+    /// A command of the app would run beside the cage.
+    #[error(
+        "failed to prepare sandbox `{level}`: the command of `{key}` would run outside it, where the app may have replaced it"
+    )]
+    Outside { level: &'static str, key: &'static str },
+    /// A socket is a way out of a network of its own.
+    #[error(
+        "failed to prepare sandbox `{level}`: by the socket `udp:{address}` of `listen` anybody can be called; say `network: true`, or leave it out"
+    )]
+    CallsOut {
+        level: &'static str,
+        address: std::net::SocketAddr,
     },
     /// The keeper is from before there were cages.
     #[error(
@@ -197,6 +211,10 @@ const READABLE: [&str; 11] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/proc", "/sys",
 ];
 
+/// Where `strict` hides from root what not everybody may read, and how deep it looks; what lies deeper is hidden whole.
+const KEYS: [&str; 2] = ["/etc", "/usr/local/etc"];
+const KEYS_DEPTH: usize = 16;
+
 /// `RLIMIT_FSIZE` and `RLIMIT_CORE` of Linux.
 const FILE_SIZE: u32 = 1;
 const CORE: u32 = 4;
@@ -215,6 +233,10 @@ mod access {
     /// Files and directories of every harmless kind: made, changed, moved, removed, but no devices.
     pub(super) const WRITE: u64 =
         1 << 1 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 12 | 1 << 13 | 1 << 14;
+    /// Devices of blocks: what nobody in a cage can make anyway.
+    pub(super) const MAKE_BLOCK: u64 = 1 << 11;
+    /// Links and moves from one directory to another.
+    pub(super) const REFER: u64 = 1 << 13;
     /// `ioctl` on devices.
     pub(super) const DEVICES: u64 = 1 << 15;
     /// All of what the newest version knows.
@@ -223,6 +245,9 @@ mod access {
 
 /// `LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET` and `LANDLOCK_SCOPE_SIGNAL`.
 const SCOPES: u64 = 3;
+
+/// `LANDLOCK_ACCESS_NET_CONNECT_TCP`.
+const CONNECT_TCP: u64 = 2;
 
 /// What an instance may use: as it asked, and what `strict` limits by itself.
 pub(crate) fn limits(spec: &AppSpec) -> Limits {
@@ -250,7 +275,20 @@ pub(crate) fn dress(spec: &AppSpec, launched: &mut SpawnSpec) -> Result<(), Cage
     if level == Level::None {
         return Ok(());
     }
+    if let Some(key) = runs_outside(spec) {
+        return Err(CageError::Outside {
+            level: name(level),
+            key,
+        });
+    }
+    if let Some(address) = leads_out(spec) {
+        return Err(CageError::CallsOut {
+            level: name(level),
+            address,
+        });
+    }
     let mut tailor = Tailor::new(&spec.sandbox, launched)?;
+    tailor.handed = spec.listen.iter().any(|listen| listen.on.tcp_port().is_some());
     tailor.mounts()?;
     let cage = tailor.finish()?;
     launched.no_new_privs = true;
@@ -296,6 +334,8 @@ struct Tailor<'a> {
     mounts: Mounts,
     /// What landlock allows besides [`READABLE`].
     rules: Vec<(PathBuf, u64)>,
+    /// Whether it is handed sockets of TCP.
+    handed: bool,
 }
 
 impl<'a> Tailor<'a> {
@@ -331,6 +371,7 @@ impl<'a> Tailor<'a> {
             user: !ability.namespaces,
             mounts: Mounts::default(),
             rules: Vec::new(),
+            handed: false,
         })
     }
 
@@ -362,30 +403,54 @@ impl<'a> Tailor<'a> {
         }
         if standard {
             self.mounts.hidden.extend(PRIVATE.map(PathBuf::from));
-            self.mounts.hidden.extend(self.homes());
+            self.hide_homes();
             self.mounts
                 .hidden
                 .extend(OWN_PLACES.get().cloned().unwrap_or_default());
+        }
+        if self.strict() {
+            self.hide_keys();
         }
         self.keep_what_is_needed();
         self.keep_what_is_asked_for()
     }
 
-    /// Homes of people; `strict` hides the app's own too.
-    fn homes(&self) -> Vec<PathBuf> {
+    /// Homes of people, those that come later too. The app's own stays; `strict` hides that as well.
+    fn hide_homes(&mut self) {
         let own = self
             .launched
             .env
             .iter()
             .find(|(name, _)| name == "HOME")
-            .and_then(|(_, home)| real(Path::new(home)))
+            .map(|(_, home)| PathBuf::from(home))
+            .and_then(|home| Some((real(&home)?, home)))
             .filter(|_| !self.strict());
-        let mut homes: Vec<PathBuf> = std::fs::read_dir("/home")
-            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-            .unwrap_or_default();
-        homes.push(PathBuf::from("/root"));
-        homes.retain(|home| Some(home) != own.as_ref());
-        homes
+        let root = Path::new("/root");
+        if own.as_ref().is_none_or(|(own, _)| own != root) {
+            self.mounts.hidden.push(root.to_owned());
+        }
+        let Some(homes) = real(Path::new("/home")) else {
+            return;
+        };
+        if let Some((own, named)) = own
+            && own != homes
+            && own.starts_with(&homes)
+            && own.is_dir()
+            && !self.leads_out(&named, &own)
+        {
+            self.keep(own, false, 0);
+        }
+        self.mounts.hidden.push(homes);
+    }
+
+    /// What of the configuration of the machine not everybody may read: keys of ssh, of certificates, of tunnels. A
+    /// program of root owns them, capabilities or not. `read:` gives one back.
+    fn hide_keys(&mut self) {
+        if self.launched.uid.unwrap_or_else(upkeep_host::home::uid) == 0 {
+            for place in KEYS {
+                private_below(Path::new(place), KEYS_DEPTH, &mut self.mounts.hidden);
+            }
+        }
     }
 
     /// What it cannot do without, where hiding would take it away: its directory, its program, names of hosts, and
@@ -531,26 +596,28 @@ impl<'a> Tailor<'a> {
     fn finish(self) -> Result<Cage, CageError> {
         let (level, strict) = (self.level(), self.strict());
         let standard = level >= Level::Standard;
+        let own_network = !self.sandbox.network.unwrap_or(!strict);
         let filters = if standard {
-            filter::programs(strict, &self.sandbox.allow).map_err(|why| CageError::Unable {
+            filter::programs(strict, own_network, &self.sandbox.allow).map_err(|why| CageError::Unable {
                 level: name(level),
                 why,
             })?
         } else {
             Vec::new()
         };
-        let landlock = if strict {
+        let mut landlock = if strict {
             Some(self.landlock())
         } else {
-            (standard && self.ability.landlock >= 6).then(|| Landlock {
-                scoped: SCOPES,
-                ..Landlock::default()
-            })
+            standard.then(|| self.fence()).flatten()
         };
+        // What was handed over belongs to the network outside: a socket that stops listening could call from there.
+        if own_network && self.handed && self.ability.landlock >= 4 {
+            landlock.get_or_insert_default().network = CONNECT_TCP;
+        }
         Ok(Cage {
             user: self.user,
             mount: true,
-            network: !self.sandbox.network.unwrap_or(!strict),
+            network: own_network,
             ipc: standard,
             uts: standard,
             capabilities: capabilities(level),
@@ -558,6 +625,25 @@ impl<'a> Tailor<'a> {
             filters,
             mounts: self.mounts,
         })
+    }
+
+    /// For `standard`: a domain of landlock that forbids nothing by itself. Whoever is in one can trace nobody outside,
+    /// nor go through `/proc/PID/root` of a process of its user, and cannot signal them where there are scopes.
+    fn fence(&self) -> Option<Landlock> {
+        match self.ability.landlock {
+            0 => None,
+            6.. => Some(Landlock {
+                scoped: SCOPES,
+                ..Landlock::default()
+            }),
+            // An empty set is refused, and whoever has one on files cannot mount.
+            _ if self.sandbox.allow.iter().any(|group| group == "mount") => None,
+            _ => Some(Landlock {
+                handled: access::REFER | access::MAKE_BLOCK,
+                rules: vec![("/".into(), access::REFER | access::MAKE_BLOCK)],
+                ..Landlock::default()
+            }),
+        }
     }
 
     fn landlock(&self) -> Landlock {
@@ -577,6 +663,28 @@ impl<'a> Tailor<'a> {
             network: 0,
             scoped: SCOPES,
             rules,
+        }
+    }
+}
+
+/// What lies below a directory and not everybody may read. A directory that not everybody may enter is one.
+fn private_below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        // Of the entry itself: what a link leads to is looked at where it is.
+        let Ok(meta) = entry.metadata() else { continue };
+        let mode = meta.permissions().mode();
+        let (path, kind) = (entry.path(), meta.file_type());
+        if kind.is_dir() {
+            if mode & 0o001 == 0 || depth == 0 {
+                found.push(path);
+            } else {
+                private_below(&path, depth - 1, found);
+            }
+        } else if !kind.is_symlink() && mode & 0o004 == 0 {
+            found.push(path);
         }
     }
 }

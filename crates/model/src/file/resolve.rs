@@ -175,7 +175,7 @@ impl Context<'_> {
         let schedule = rollout::schedule(app.schedule, instances).map_err(|fault| at(fault.of_app(&name)))?;
         let restart =
             policy::restart(app.restart, schedule.is_some()).map_err(|fault| at(fault.of_app(&name)))?;
-        Ok(AppSpec {
+        let spec = AppSpec {
             namespace,
             instances,
             instance_var: app.instance_var.unwrap_or_else(|| "NODE_APP_INSTANCE".to_owned()),
@@ -235,7 +235,9 @@ impl Context<'_> {
             env,
             cwd,
             name,
-        })
+        };
+        rollout::inside(&spec).map_err(|fault| at(fault.of_app(&spec.name)))?;
+        Ok(spec)
     }
 
     /// The name given, or the script's. PM2 allows any text: what we cannot use is replaced, with a warning.

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::{join, probe::words};
 use crate::{
+    app::AppSpec,
     file::{At, Fault, did_you_mean, v1},
     limits::Limits,
     rollout::RolloutPolicy,
-    sandbox::{CALL_GROUPS, Level, Sandbox},
+    sandbox::{self, CALL_GROUPS, Level, Sandbox},
     schedule::{CATCH_UP_LIMIT, Overlap, START_WITHIN, Schedule, When},
     size::{ByteSize, Span},
 };
@@ -118,6 +119,32 @@ fn cores(text: &str) -> Result<u32, String> {
         reason = "from 10 to 4096000"
     )]
     Ok(milli as u32)
+}
+
+/// Refuses what would lead out of the sandbox that is asked for.
+pub(super) fn inside(spec: &AppSpec) -> Result<(), Fault> {
+    if let Some(key) = sandbox::runs_outside(spec) {
+        let hint = match key {
+            "check" => "leave one of them out",
+            "schedule.on_missed" => "leave it out; `upkeep events` tells what was missed",
+            _ => "ask by `http`, `tcp`, `log` or `notify`",
+        };
+        return Err(Fault::new(
+            None,
+            format!(
+                "the command of `{key}` would run outside the sandbox, where the app may have replaced it"
+            ),
+        )
+        .hint(hint));
+    }
+    if let Some(address) = sandbox::leads_out(spec) {
+        return Err(Fault::new(
+            None,
+            format!("`listen` hands over `udp:{address}`, by which anybody can be called, but the sandbox gives no network"),
+        )
+        .hint("add `network: true` to `sandbox`"));
+    }
+    Ok(())
 }
 
 pub(super) fn sandbox(written: Option<At<v1::SandboxSpec>>, cwd: &Path) -> Result<Sandbox, Fault> {
