@@ -1,6 +1,10 @@
 //! TLS before the door, by rustls.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use rustls::{
     ServerConfig,
@@ -8,8 +12,60 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
+/// What tells one state of a file from another: inode, length, time of the last change.
+type Stamp = Option<(u64, u64, SystemTime)>;
+
+/// A certificate with its key, and where they come from.
+pub(crate) struct Keys {
+    cert: PathBuf,
+    key: PathBuf,
+    acceptor: TlsAcceptor,
+    /// What the files looked like when they were read.
+    read: [Stamp; 2],
+    /// What they looked like at the last look.
+    seen: [Stamp; 2],
+}
+
+impl Keys {
+    /// Reads both files.
+    pub(crate) fn new(cert: PathBuf, key: PathBuf) -> Result<Self, String> {
+        // Before they are read: what changes in between is seen later.
+        let read = [stamp(&cert), stamp(&key)];
+        let acceptor = acceptor(&cert, &key)?;
+        Ok(Self {
+            cert,
+            key,
+            acceptor,
+            read,
+            seen: read,
+        })
+    }
+
+    /// For the next connection.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.clone()
+    }
+
+    /// Reads them again if they have changed, and have stayed so since the look before: a certificate and its key are
+    /// seldom written in the same moment. If they do not load, the old ones stay, and the reason is given once.
+    pub(crate) fn look(&mut self) -> Option<Result<(), String>> {
+        let now = [stamp(&self.cert), stamp(&self.key)];
+        if std::mem::replace(&mut self.seen, now) != now || self.read == now {
+            return None;
+        }
+        self.read = now;
+        Some(acceptor(&self.cert, &self.key).map(|acceptor| self.acceptor = acceptor))
+    }
+}
+
+fn stamp(path: &Path) -> Stamp {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.ino(), file.len(), file.modified().ok()?))
+}
+
 /// Makes the acceptor of a certificate chain and its key.
-pub(crate) fn acceptor(cert: &Path, key: &Path) -> Result<TlsAcceptor, String> {
+fn acceptor(cert: &Path, key: &Path) -> Result<TlsAcceptor, String> {
     let failed = |path: &Path, why: String| format!("failed to read `{}`: {why}", path.display());
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect)

@@ -82,9 +82,8 @@ impl Upstreams {
                 })
             });
             copy.takes.set(upstream.takes);
-            if upstream.takes {
-                copy.told_drained.set(false);
-            }
+            // The daemon that was told may have died since: each list is answered anew.
+            copy.told_drained.set(false);
             copies.push(copy);
         }
         self.copies.replace(copies.clone());
@@ -94,17 +93,24 @@ impl Upstreams {
         self.changed.notify_waiters();
     }
 
-    /// How much all of them have in hand.
-    pub(crate) fn in_hand(&self) -> usize {
-        self.copies.borrow().iter().map(|copy| copy.in_hand.get()).sum()
+    /// All copies there are.
+    pub(crate) fn copies(&self) -> Vec<Rc<Copy>> {
+        self.copies.borrow().clone()
     }
 
     fn tell_drained(&self, copy: &Copy) {
         if !copy.takes.get() && copy.in_hand.get() == 0 && !copy.told_drained.replace(true) {
             // Kept connections have nothing on them; the copy sees them end in peace.
             copy.idle.borrow_mut().clear();
-            let id = copy.id.clone();
-            self.news.borrow_mut().push(FromDoor::Drained { id });
+            self.tell(FromDoor::Drained { id: copy.id.clone() });
+        }
+    }
+
+    /// Has the daemon be told something, once if it was not sent yet.
+    pub(crate) fn tell(&self, what: FromDoor) {
+        let mut news = self.news.borrow_mut();
+        if !news.contains(&what) {
+            news.push(what);
             self.news_there.notify_one();
         }
     }
@@ -197,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn drained_is_told_once_when_the_last_work_ends() {
+    async fn drained_is_told_when_the_last_work_ends_and_again_on_each_list() {
         let upstreams = Rc::new(Upstreams::default());
         upstreams.set(vec![upstream("0", 1, true)]);
         let work = id_of(&upstreams).await.expect("one");
@@ -205,9 +211,17 @@ mod tests {
         assert!(upstreams.news.borrow().is_empty());
         assert_eq!(id_of(&upstreams).await.expect("the new one").0, "0.2");
         drop(work);
+        let drained = [FromDoor::Drained { id: "0".to_owned() }];
+        assert_eq!(*upstreams.news.borrow(), drained);
         upstreams.set(vec![upstream("0", 1, false), upstream("0.2", 2, true)]);
-        let drained = FromDoor::Drained { id: "0".to_owned() };
-        assert_eq!(*upstreams.news.borrow(), [drained]);
+        assert_eq!(
+            *upstreams.news.borrow(),
+            drained,
+            "not twice what waits to be sent"
+        );
+        upstreams.news.take();
+        upstreams.set(vec![upstream("0", 1, false), upstream("0.2", 2, true)]);
+        assert_eq!(*upstreams.news.borrow(), drained, "a new daemon hears it too");
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -4,6 +4,11 @@
 //! conversation is a socket pair whose ends the keeper holds too, so that the door never hears a daemon die; a new
 //! daemon takes the old end back and says anew which copies there are.
 //!
+//! A door is told how it shall serve at its start, and again with every conversation and every change, so that a new
+//! daemon need not know what a door was started with. It changes protocol and certificate while it runs. If it needs
+//! other public sockets it says so; it is ended then, once these are there, and started anew: meanwhile connections
+//! wait in the backlog of those that stay.
+//!
 //! A copy that has to end gets no more work first; the signal is held back until the door says that nothing is in its
 //! hand any more, or `drain` is over.
 
@@ -37,8 +42,13 @@ pub(super) const COPY: CopyId = CopyId {
     index: DOOR,
     generation: 0,
 };
-/// A door that ended is started again after so long.
+/// A door that ended is started again after so long, twice as long after each further try, up to [`AGAIN_MAX`].
 const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+/// So often at least it is tried to get sockets that a running door lacks.
+const LACKS_MAX: Duration = Duration::from_secs(2);
+/// A door that ran for so long was started well.
+const WELL: Duration = Duration::from_secs(10);
 const SIGTERM: i32 = 15;
 
 /// What an actor knows of its door.
@@ -48,6 +58,35 @@ pub(super) struct Door {
     list: RefCell<Option<watch::Sender<Vec<Upstream>>>>,
     conversation: Option<Task>,
     again: Option<Task>,
+    settings: Option<watch::Sender<Option<Settings>>>,
+    trouble: Trouble,
+    /// Tries to get the sockets that it lacks.
+    lacks: Trouble,
+}
+
+/// Tries to start it that came to nothing.
+#[derive(Default)]
+struct Trouble {
+    tries: u32,
+    /// What was said last.
+    why: String,
+    /// When it was asked for.
+    asked: Option<tokio::time::Instant>,
+}
+
+impl Trouble {
+    /// How long to wait before the next try, and whether the reason has to be told.
+    fn after(&mut self, why: &str, now: tokio::time::Instant) -> (Duration, bool) {
+        let asked = self.asked.take();
+        if asked.is_some_and(|asked| now.saturating_duration_since(asked) >= WELL) {
+            *self = Self::default();
+        }
+        let pause = AGAIN.saturating_mul(1 << self.tries.min(16)).min(AGAIN_MAX);
+        self.tries = self.tries.saturating_add(1);
+        let is_new = self.why != why;
+        why.clone_into(&mut self.why);
+        (pause, is_new)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +119,8 @@ impl Actor {
     fn door_wanted(&self) -> Option<std::sync::Arc<AppSpec>> {
         let at_work = |slot: &&Slot| {
             slot.spec.door.is_some()
+                // Nothing passes through the door to a trial, and its settings are on trial too.
+                && slot.copy.index != upkeep_supervise::rollout::TRIAL
                 && (slot.machine.pid().is_some()
                     || !slot.machine.actual().is_settled()
                     || slot.machine.actual() == Actual::BackingOff)
@@ -97,9 +138,84 @@ impl Actor {
             (State::Down | State::Binding, Some(spec)) => self.start_door(&spec),
             (State::Binding, None) => self.door.state = State::Down,
             (State::Up | State::Asked, None) => self.end_door(),
+            (State::Up | State::Asked, Some(spec)) => self.tell_settings(&spec),
             _ => {}
         }
         self.tell_door();
+    }
+
+    /// Says how the door shall serve, if that has changed.
+    fn tell_settings(&mut self, spec: &AppSpec) {
+        let wanted = self.settings(spec);
+        let Some(settings) = &self.door.settings else {
+            return;
+        };
+        let is_sent = settings.send_if_modified(|known| {
+            let changed = *known != wanted;
+            *known = wanted;
+            changed
+        });
+        if is_sent {
+            // It says anew whether it lacks anything.
+            self.door.again = None;
+        }
+    }
+
+    fn settings(&self, spec: &AppSpec) -> Option<Settings> {
+        let door = spec.door.as_ref()?;
+        Some(Settings {
+            protocol: door.protocol,
+            tls: door.tls.as_ref().map(|tls| (tls.cert.clone(), tls.key.clone())),
+            sockets: sockets::wanted(&self.name, &door.listen)
+                .into_iter()
+                .map(|wanted| wanted.kept)
+                .collect(),
+        })
+    }
+
+    /// The door has other sockets than it shall have: another one is started with these as soon as they are there, and
+    /// nothing waits for the old one to have drained a copy.
+    fn door_is_stale(&mut self) {
+        let Some(spec) = self.door_wanted() else { return };
+        let Some(door) = &spec.door else { return };
+        let stopping = |slot: &Slot| slot.machine.actual() == Actual::Stopping;
+        let why = if self.rollout.is_some() || self.slots.iter().any(stopping) {
+            "its new addresses have to wait for the replacement of the instances".to_owned()
+        } else {
+            match self.sockets.look(sockets::wanted(&self.name, &door.listen)) {
+                sockets::Readiness::There(_) => {
+                    self.log_app("door", "its addresses have changed", "another one takes over");
+                    self.door.lacks = Trouble::default();
+                    self.end_door();
+                    return;
+                }
+                sockets::Readiness::Pending(ask) => {
+                    for wanted in ask {
+                        let key = launch::key(&self.name, COPY);
+                        self.context.link.listen(key, wanted.kept, wanted.address);
+                    }
+                    self.look_again(AGAIN);
+                    return;
+                }
+                sockets::Readiness::Failed(why) => format!("the front door cannot listen: {why}"),
+            }
+        };
+        let (pause, is_new) = self.door.lacks.after(&why, tokio::time::Instant::now());
+        if is_new {
+            self.log_app("door", &why, "it goes on with the addresses it has");
+        }
+        self.look_again(pause.min(LACKS_MAX));
+    }
+
+    fn look_again(&mut self, pause: Duration) {
+        let Some(mailbox) = self.mailbox_of_self() else {
+            return;
+        };
+        self.door.again = Some(Task::spawn("door again", async move {
+            tokio::time::sleep(pause).await;
+            // The actor is gone: nobody needs the door.
+            let _ = mailbox.send(Mail::DoorAgain).await;
+        }));
     }
 
     /// Has the door finish what it has in hand, and end.
@@ -123,14 +239,18 @@ impl Actor {
         }
     }
 
-    /// The sockets that the door needs, while there is one or will be.
+    /// The sockets that the door needs, while there is one or will be: those it has, and those it shall have.
     pub(super) fn door_sockets(&self) -> Vec<sockets::Wanted> {
-        let spec = match self.door.state {
-            State::Down => self.door_wanted(),
-            _ => Some(std::sync::Arc::new(self.record.spec.clone())),
-        };
-        let door = spec.and_then(|spec| spec.door.clone());
-        door.map_or_else(Vec::new, |door| sockets::wanted(&self.name, &door.listen))
+        let wanted = self.door_wanted();
+        let mut specs: Vec<&AppSpec> = wanted.iter().map(AsRef::as_ref).collect();
+        if self.door.state != State::Down {
+            specs.push(&self.record.spec);
+        }
+        specs
+            .iter()
+            .filter_map(|spec| spec.door.as_ref())
+            .flat_map(|door| sockets::wanted(&self.name, &door.listen))
+            .collect()
     }
 
     fn start_door(&mut self, spec: &AppSpec) {
@@ -157,14 +277,10 @@ impl Actor {
     }
 
     fn spawn_door(&mut self, spec: &AppSpec, handed: &[launch::Handed]) -> Result<(), String> {
-        let Some(door) = &spec.door else { return Ok(()) };
         let program = crate::main_loop::own_program().map_err(|error| error.to_string())?;
         let (ours, theirs) = fd_pass::socketpair().map_err(|error| error.to_string())?;
         let kept = ours.try_clone().map_err(|error| error.to_string())?;
-        let settings = Settings {
-            protocol: door.protocol,
-            tls: door.tls.as_ref().map(|tls| (tls.cert.clone(), tls.key.clone())),
-        };
+        let settings = self.settings(spec);
         let settings = serde_json::to_string(&settings).map_err(|error| error.to_string())?;
         let (our_name, their_name) = ends(&self.name);
         for (name, descriptor) in [(our_name, kept), (their_name.clone(), theirs)] {
@@ -204,6 +320,7 @@ impl Actor {
             },
         );
         self.door.state = State::Asked;
+        self.door.trouble.asked = Some(tokio::time::Instant::now());
         self.converse(ours);
         Ok(())
     }
@@ -211,6 +328,7 @@ impl Actor {
     /// A daemon before has started it.
     pub(super) fn door_found(&mut self) {
         self.door.state = State::Up;
+        self.door.trouble.asked = Some(tokio::time::Instant::now());
         let (name, _) = ends(&self.name);
         let answer = self.context.link.ask(|id| Request::GetDescriptor { id, name });
         let Some(mailbox) = self.mailbox_of_self() else {
@@ -242,9 +360,12 @@ impl Actor {
         };
         let (list, changes) = watch::channel(self.upstreams());
         self.door.list.replace(Some(list));
+        let wanted = self.door_wanted().and_then(|spec| self.settings(&spec));
+        let (settings, manner) = watch::channel(wanted);
+        self.door.settings = Some(settings);
         self.door.conversation = Some(Task::spawn("door", async move {
             // A socket that cannot be used is found out by the door's silence: every drain takes its whole time.
-            let _ = talk(ours, changes, &mailbox).await;
+            let _ = talk(ours, changes, manner, &mailbox).await;
         }));
     }
 
@@ -334,6 +455,7 @@ impl Actor {
         let told = self.door.state == State::Leaving;
         self.door.state = State::Down;
         self.door.list.replace(None);
+        self.door.settings = None;
         self.door.conversation = None;
         let held: Vec<CopyId> = self
             .slots
@@ -348,21 +470,20 @@ impl Actor {
             self.look_at_door();
             return;
         }
-        self.log_app("door", why, "it is started again");
         self.door.state = State::Pausing;
-        let Some(mailbox) = self.mailbox_of_self() else {
-            return;
-        };
-        self.door.again = Some(Task::spawn("door again", async move {
-            tokio::time::sleep(AGAIN).await;
-            // The actor is gone: nobody needs the door.
-            let _ = mailbox.send(Mail::DoorAgain).await;
-        }));
+        let (pause, is_new) = self.door.trouble.after(why, tokio::time::Instant::now());
+        if is_new {
+            self.log_app("door", why, "it is started again, after longer and longer pauses");
+        }
+        self.look_again(pause);
     }
 
+    /// Time to start it, or to look at the sockets that it lacks.
     pub(super) fn door_again(&mut self) {
-        if self.door.state == State::Pausing {
-            self.door.state = State::Down;
+        match self.door.state {
+            State::Pausing => self.door.state = State::Down,
+            State::Up => self.door_is_stale(),
+            _ => {}
         }
         self.look_at_door();
     }
@@ -377,6 +498,7 @@ fn takes(slot: &Slot) -> bool {
 async fn talk(
     ours: OwnedFd,
     mut changes: watch::Receiver<Vec<Upstream>>,
+    mut manner: watch::Receiver<Option<Settings>>,
     mailbox: &mpsc::Sender<Mail>,
 ) -> std::io::Result<()> {
     let socket = std::os::unix::net::UnixStream::from(ours);
@@ -385,6 +507,9 @@ async fn talk(
     let mut reader = BufReader::new(reader).take(0);
     let mut line = Vec::new();
     changes.mark_changed();
+    manner.mark_changed();
+    // A daemon before may have died in the middle of a line.
+    writer.write_all(b"\n").await?;
     loop {
         reader.set_limit(LINE_MAX as u64);
         tokio::select! {
@@ -394,13 +519,27 @@ async fn talk(
                     return Ok(());
                 }
                 // What is no JSON is half a line that a daemon before has left.
-                if let Ok(FromDoor::Drained { id }) = serde_json::from_slice(&line)
-                    && let Some(copy) = launch::parse_copy(&id)
-                    && mailbox.send(Mail::Drained { copy }).await.is_err()
+                let mail = match serde_json::from_slice(&line) {
+                    Ok(FromDoor::Drained { id }) => launch::parse_copy(&id).map(|copy| Mail::Drained { copy }),
+                    Ok(FromDoor::Stale) => Some(Mail::DoorAgain),
+                    Ok(FromDoor::Ready) | Err(_) => None,
+                };
+                line.clear();
+                if let Some(mail) = mail
+                    && mailbox.send(mail).await.is_err()
                 {
                     return Ok(());
                 }
-                line.clear();
+            }
+            // Cancel-safe: as below.
+            changed = manner.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                let settings = manner.borrow_and_update().clone();
+                if let Some(settings) = settings {
+                    say(&mut writer, &ToDoor::Settings(settings)).await?;
+                }
             }
             // Cancel-safe: the version seen is kept in the receiver.
             changed = changes.changed() => {
@@ -408,12 +547,16 @@ async fn talk(
                     return Ok(());
                 }
                 let list = changes.borrow_and_update().clone();
-                let mut text = serde_json::to_vec(&ToDoor::Upstreams(list))?;
-                text.push(b'\n');
-                writer.write_all(&text).await?;
+                say(&mut writer, &ToDoor::Upstreams(list)).await?;
             }
         }
     }
+}
+
+async fn say(writer: &mut tokio::net::unix::OwnedWriteHalf, what: &ToDoor) -> std::io::Result<()> {
+    let mut text = serde_json::to_vec(what)?;
+    text.push(b'\n');
+    writer.write_all(&text).await
 }
 
 /// A port on the loopback that nobody has: from `base` on, or any.
@@ -425,5 +568,28 @@ pub(super) fn free_port(base: Option<u16>, taken: &dyn Fn(u16) -> bool) -> Optio
             let port = free(0).ok()?.local_addr().ok()?.port();
             (!taken(port)).then_some(port)
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_that_cannot_start_is_tried_more_and_more_seldom_and_told_once() {
+        let mut trouble = Trouble::default();
+        let now = tokio::time::Instant::now();
+        let tries: Vec<_> = (0..10)
+            .map(|_| {
+                trouble.asked = Some(now);
+                trouble.after("no certificate", now)
+            })
+            .collect();
+        assert_eq!(tries[0], (AGAIN, true));
+        assert_eq!(tries[1], (AGAIN * 2, false));
+        assert_eq!(tries[9], (AGAIN_MAX, false));
+        assert!(trouble.after("no socket", now).1, "another reason is told");
+        trouble.asked = Some(now);
+        assert_eq!(trouble.after("killed", now + WELL), (AGAIN, true));
     }
 }
