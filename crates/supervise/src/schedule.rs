@@ -253,6 +253,9 @@ pub struct Clockwork {
     pub last: Option<Finished>,
     /// The number of the next run.
     next_run: u64,
+    /// The app is stopped: what comes meanwhile is never made up for, whichever daemon arms it again.
+    #[serde(default)]
+    pub paused: bool,
     #[serde(skip)]
     seen: Option<Clocks>,
 }
@@ -272,6 +275,7 @@ impl Clockwork {
             waiting: Vec::new(),
             last: None,
             next_run: 1,
+            paused: false,
             seen: Some(now),
         }
     }
@@ -293,11 +297,21 @@ impl Clockwork {
         !same
     }
 
-    /// Nothing is run while the app is stopped, and nothing is made up for.
+    /// Nothing is run while the app is stopped, and nothing is made up for. Durable is only that it is paused, not each
+    /// moment of it.
     pub fn pause(&mut self, now: Clocks) {
         self.handled_s = now.unix_s();
         self.waiting.clear();
         self.seen = Some(now);
+        self.paused = true;
+    }
+
+    /// The app is wanted. If it was not until now its times count from now on.
+    pub fn arm(&mut self, now: Clocks) {
+        if self.paused {
+            self.pause(now);
+            self.paused = false;
+        }
     }
 
     /// Runs that were decided, but never asked of the keeper: `asked` tells the number of the last run that each
@@ -310,19 +324,23 @@ impl Clockwork {
             .collect()
     }
 
-    /// When to look again, at the latest.
-    pub fn next_look_s(&self, setting: &Setting<'_>) -> Option<i64> {
+    /// In how many milliseconds to look again, at the latest. Times of the calendar are by the real-time clock, the
+    /// limits of runs by the one that nobody sets, as in [`Self::wake`].
+    pub fn next_look_ms(&self, setting: &Setting<'_>, now: Clocks) -> Option<u64> {
         let next = setting.next_start(self.handled_s);
-        let timeout = setting.schedule.timeout.map(seconds);
-        let within = seconds(setting.schedule.start_within);
+        let next = next.map(|next| next.saturating_mul(1000).saturating_sub(now.unix_ms));
+        let timeout = setting.schedule.timeout.map(millis);
+        let within = millis(setting.schedule.start_within);
         let of_runs = self.runs.iter().flat_map(|run| {
-            let over = timeout
-                .filter(|_| !run.timed_out)
-                .map(|timeout| run.decided_s + timeout);
-            let late = (!run.late_told).then_some(run.decided_s + within);
-            over.into_iter().chain(late)
+            let over = timeout.filter(|_| !run.timed_out);
+            let late = (!run.late_told).then_some(within);
+            let at = |limit: i64| run.decided_mono_ms.saturating_add(limit);
+            over.into_iter()
+                .chain(late)
+                .map(move |limit| at(limit).saturating_sub(now.mono_ms))
         });
-        next.into_iter().chain(of_runs).min()
+        let soonest = next.into_iter().chain(of_runs).min()?;
+        Some(u64::try_from(soonest).unwrap_or(0))
     }
 
     /// Looks at the clocks. `busy`: somebody is at work that no run of ours stands for. `begun`: whether that run has

@@ -116,8 +116,6 @@ struct Job {
     timezone: Option<String>,
     when: When,
     zone: Almanac,
-    /// Nobody has looked yet whether what was decided was asked for.
-    fresh: bool,
     paused: bool,
     /// Since when somebody is at work by order.
     by_order_s: Option<i64>,
@@ -236,7 +234,6 @@ impl Scheduler {
                     ));
                     return Some(STEP);
                 };
-                let is_known = known.is_some();
                 let mut clockwork = known
                     .map(|job| job.clockwork)
                     .or_else(|| self.stored.remove(name));
@@ -253,29 +250,31 @@ impl Scheduler {
                     timezone: schedule.timezone.clone(),
                     when,
                     zone,
-                    fresh: !is_known,
                     paused: false,
                     by_order_s: None,
                 }
             }
         };
-        let (actions, paused) = self.decide(entry, &mut job, now, &mut told);
+        let (actions, turned) = self.decide(entry, &mut job, now, &mut told);
         for action in &actions {
             told.push(tell(name, action, &job.zone));
         }
-        if !told.is_empty() || paused {
+        if !told.is_empty() || turned {
             let bytes = serde_json::to_vec(&job.clockwork).unwrap_or_default();
             let txn = Txn {
                 puts: vec![(key(name), bytes)],
                 ..Txn::default()
             };
             if told.is_empty() {
-                told.push(event(
-                    name,
-                    "schedule_paused",
-                    "it is stopped: nothing runs until it is started",
-                    "",
-                ));
+                let (what, why) = if job.paused {
+                    (
+                        "schedule_paused",
+                        "it is stopped: nothing runs until it is started",
+                    )
+                } else {
+                    ("schedule_armed", "it was started: its times count from now on")
+                };
+                told.push(event(name, what, why, ""));
             }
             self.commit(txn, told).await;
         }
@@ -283,19 +282,17 @@ impl Scheduler {
             self.act(name, entry, action, &job.zone).await;
         }
         let setting = setting(entry, &job, self.context.epoch)?;
-        let next = job.clockwork.next_look_s(&setting);
+        let next = job.clockwork.next_look_ms(&setting, clocks());
         show(entry, &job, &setting);
         let paused_for_now = job.paused;
         self.jobs.insert(name.clone(), job);
-        let until = next.map_or(STEP, |next| {
-            let millis = next.saturating_mul(1000).saturating_sub(clocks().unix_ms);
-            Duration::from_millis(u64::try_from(millis).unwrap_or(0)).max(SHORT)
-        });
+        let until = next.map_or(STEP, |millis| Duration::from_millis(millis).max(SHORT));
         // What is paused is looked at when it changes.
         Some(if paused_for_now { STEP } else { until.min(STEP) })
     }
 
-    /// What follows from the clocks and from what the instances do; and whether it was paused just now.
+    /// What follows from the clocks and from what the instances do; and whether it was paused or armed just now, which
+    /// has to be durable before anything else: the next daemon must not make up for what came while it was stopped.
     fn decide(
         &self,
         entry: &AppEntry,
@@ -317,7 +314,10 @@ impl Scheduler {
             .instances
             .iter()
             .any(|instance| instance.desired == Desired::Up);
-        if !armed {
+        let was_paused = clockwork.paused;
+        if armed {
+            clockwork.arm(now);
+        } else {
             // Before anything ends: what waits for that must not follow.
             clockwork.pause(now);
         }
@@ -404,19 +404,17 @@ impl Scheduler {
             }
             _ => {}
         }
-        let mut paused_now = false;
         if armed {
             let begun = |run: &Run| targets(instances, run.index).any(|one| has_begun(one, run));
             actions.extend(clockwork.wake(&setting, now, by_order.is_some(), begun));
         } else {
             actions.retain(|action| !matches!(action, Action::Start { .. }));
-            paused_now = !job.paused && !job.fresh;
         }
+        let turned = clockwork.paused != was_paused;
         job.clockwork = clockwork;
-        job.fresh = false;
         job.by_order_s = by_order_s;
         job.paused = !armed;
-        (actions, paused_now)
+        (actions, turned)
     }
 
     async fn commit(&self, txn: Txn, told: Vec<LogEvent>) {

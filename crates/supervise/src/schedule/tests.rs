@@ -149,6 +149,12 @@ impl Stage {
         shown(&actions)
     }
 
+    /// In how many milliseconds to look again.
+    fn next_look(&self) -> i64 {
+        let next = self.clockwork.next_look_ms(&self.setting(), self.now);
+        i64::try_from(next.expect("a time")).expect("a small number")
+    }
+
     /// The daemon is killed, and the next one reads what was durable.
     fn daemon_restarts(&mut self) {
         let text = serde_json::to_string(&self.clockwork).expect("it serialises");
@@ -343,9 +349,57 @@ fn a_run_has_a_limit_and_has_to_begin() {
 }
 
 #[test]
+fn a_clock_that_is_set_makes_nobody_look_without_end() {
+    let mut stage = Stage::new("0 0 1 1 *", |schedule| {
+        schedule.timeout = Some(Span::from_secs(300));
+        schedule.catch_up = CatchUp::One;
+    });
+    let due = stage.next_look() / 1000 + 1;
+    assert_eq!(stage.pass(due), [format!("start 1 for {}", due - due % 60)]);
+    stage.begun = true;
+    assert_eq!(stage.pass(100), NONE);
+    assert_eq!(stage.next_look(), 200_000, "its time limit");
+    // Put right by an hour, or the machine has slept: the limit of the run is by the other clock.
+    assert_eq!(stage.set(3600), NONE);
+    assert_eq!(stage.next_look(), 200_000);
+    assert_eq!(stage.set(-2 * 3600), NONE);
+    assert_eq!(stage.next_look(), 200_000);
+    assert_eq!(stage.pass(200), ["stop 1"]);
+    assert!(stage.next_look() > 3_600_000, "nothing more is due");
+}
+
+#[test]
+fn what_came_while_it_was_stopped_is_never_made_up_for() {
+    let mut stage = Stage::new("0 * * * *", |schedule| schedule.catch_up = CatchUp::All);
+    stage.clockwork.pause(stage.now);
+    assert!(stage.clockwork.paused);
+    let stopped = stage.clockwork.clone();
+    stage.now.unix_ms += 48 * 3_600_000;
+    stage.now.mono_ms += 48 * 3_600_000;
+    // In another daemon: durable is what was when it was stopped.
+    stage.clockwork = stopped;
+    stage.daemon_restarts();
+    stage.clockwork.arm(stage.now);
+    assert!(!stage.clockwork.paused);
+    assert_eq!(stage.pass(1800), NONE);
+    // And in the one after it.
+    stage.daemon_restarts();
+    stage.clockwork.arm(stage.now);
+    assert_eq!(stage.pass(1), NONE);
+    let due = 49 * 3600;
+    assert_eq!(stage.pass(1799), [format!("start 1 for {due}")]);
+    // Who was not paused is not told from anew by being armed.
+    stage.finish(1, true);
+    stage.now.unix_ms += 3_600_000;
+    stage.now.mono_ms += 3_600_000;
+    stage.clockwork.arm(stage.now);
+    assert_eq!(stage.pass(0), [format!("start 2 for {}", due + 3600)]);
+}
+
+#[test]
 fn jitter_puts_off_by_the_same_time_again() {
     let mut stage = Stage::new("0 * * * *", |schedule| schedule.jitter = Span::from_secs(600));
-    let at = stage.clockwork.next_look_s(&stage.setting()).expect("a time") - START;
+    let at = stage.next_look() / 1000;
     assert!((3600..=4200).contains(&at), "{at}");
     assert_eq!(stage.pass(at - 1), NONE);
     stage.daemon_restarts();
