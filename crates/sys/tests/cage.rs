@@ -408,3 +408,68 @@ fn a_controller_of_v2_is_handed_down_after_we_have_stepped_aside() {
     drop(borrowed);
     assert!(!group.exists());
 }
+
+#[test]
+fn a_domain_that_forbids_nothing_keeps_from_others_of_the_same_user() {
+    if cage::landlock_version() < 2 {
+        return skipped("landlock: this kernel has none of version 2");
+    }
+    for way in ways() {
+        let folder = place(&way);
+        // LANDLOCK_ACCESS_FS_REFER and LANDLOCK_ACCESS_FS_MAKE_BLOCK, as `standard` has it before Linux 6.12.
+        let rights = 1 << 13 | 1 << 11;
+        let cage = Cage {
+            landlock: Some(Landlock {
+                handled: rights,
+                rules: vec![("/".into(), rights)],
+                ..Landlock::default()
+            }),
+            ..way
+        };
+        let other = spawn::spawn(
+            &Launch {
+                argv: ["/bin/sleep", "1000"].map(Into::into).to_vec(),
+                cwd: PathBuf::from("/"),
+                uid: user_of(&cage),
+                gid: user_of(&cage),
+                ..Launch::default()
+            },
+            None,
+        )
+        .expect("it starts");
+        let script = format!(
+            "ls /proc/{other}/root/; ls /proc/$$/root/ > /dev/null && echo own
+             cd {0}/own && echo x > deep/x && mv deep/x x && ln x deep/y && echo moved",
+            folder.path().display()
+        );
+        let text = run(&cage, &script);
+        upkeep_sys::signal::send(other, 9).expect("a signal");
+        ended(other);
+        assert_eq!(text.matches("Permission denied").count(), 1, "{text}");
+        assert!(text.ends_with("own\nmoved\n"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_mounted_later_stays_out_and_memory_holds_few_files() {
+    for way in ways() {
+        let cage = Cage {
+            mounts: Mounts {
+                own_devices: true,
+                temporary: vec![Temporary {
+                    path: "/var/tmp".into(),
+                    size: 4 << 20,
+                    mode: 0o1777,
+                }],
+                ..Mounts::default()
+            },
+            ..way
+        };
+        let text = run(
+            &cage,
+            "grep -c -E 'shared:|master:' /proc/self/mountinfo; grep ' /var/tmp ' /proc/self/mountinfo",
+        );
+        assert!(text.starts_with("0\n"), "{text}");
+        assert!(text.contains("nr_inodes=1024"), "{text}");
+    }
+}
