@@ -298,30 +298,33 @@ fn the_door_speaks_tls() {
     let port = free_port();
     let home = Home::new();
     home.write("behind.py", BEHIND);
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-        ])
-        .args([
-            "-addext",
-            "subjectAltName=DNS:localhost",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-        ])
-        .current_dir(home.work())
-        .output()
-        .expect("openssl");
-    assert!(made.status.success(), "{made:?}");
+    let certify = || {
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=localhost",
+            ])
+            .args([
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-keyout",
+                "key.pem",
+                "-out",
+                "cert.pem",
+            ])
+            .current_dir(home.work())
+            .output()
+            .expect("openssl");
+        assert!(made.status.success(), "{made:?}");
+    };
+    certify();
     let tls = json!({"cert": "cert.pem", "key": "key.pem"});
     apply(
         &home,
@@ -332,7 +335,7 @@ fn the_door_speaks_tls() {
     let script = format!(
         "import ssl, urllib.request as u; print(u.urlopen('https://localhost:{port}/s', context=ssl.create_default_context(cafile='cert.pem')).read().decode())"
     );
-    wait_until("an answer over TLS", LONG, || {
+    let answers = || {
         let output = Command::new("python3")
             .args(["-c", &script])
             .current_dir(home.work())
@@ -344,7 +347,33 @@ fn the_door_speaks_tls() {
         } else {
             Err(format!("{output:?}"))
         }
+    };
+    wait_until("an answer over TLS", LONG, answers);
+    // Renewed: `cafile` trusts nothing but the new one.
+    certify();
+    wait_until("an answer with the new certificate", LONG, answers);
+    // One that does not load changes nothing.
+    let good = std::fs::read(home.work().join("cert.pem")).expect("the certificate");
+    home.write("cert.pem", "nonsense");
+    wait_until("a complaint", LONG, || {
+        let log = home.ok(["logs", "web"]);
+        if log.contains("it goes on with the certificate it had") {
+            Ok(())
+        } else {
+            Err(log)
+        }
     });
+    home.write("trusted.pem", &String::from_utf8(good).expect("PEM"));
+    let script = script.replace("cert.pem", "trusted.pem");
+    let output = Command::new("python3")
+        .args(["-c", &script])
+        .current_dir(home.work())
+        .output()
+        .expect("python3");
+    says(
+        &String::from_utf8_lossy(&output.stdout),
+        &["GET /s 0 127.0.0.1 https"],
+    );
 }
 
 #[test]
@@ -414,4 +443,54 @@ fn a_door_that_is_killed_comes_back_and_so_does_its_conversation() {
             Ok(_) => Err("it is open".to_owned()),
         }
     });
+}
+
+#[test]
+fn a_running_door_takes_other_settings_also_from_a_new_daemon() {
+    let (first, second) = (free_port(), free_port());
+    let home = stage(&json!({"listen": format!("127.0.0.1:{first}")}));
+    let get = |port: u16| {
+        let mut stream = TcpStream::connect(local(port)).map_err(|error| error.to_string())?;
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).map_err(|error| error.to_string())?;
+        let mut text = String::new();
+        stream
+            .read_to_string(&mut text)
+            .map_err(|error| error.to_string())?;
+        Ok::<_, String>(text)
+    };
+    let says_soon = |port: u16, part: &str| {
+        wait_until(part, LONG, || match get(port) {
+            Ok(text) if text.contains(part) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    };
+    says_soon(first, "127.0.0.1 http");
+    // Another protocol: bytes, to which nothing is added.
+    apply(
+        &home,
+        &[behind(
+            &json!({"listen": format!("127.0.0.1:{first}"), "protocol": "tcp"}),
+        )],
+    );
+    says_soon(first, " 0 - - ");
+    // A daemon that did not start the door hears of it just as well.
+    kill_daemon(home.keeper_pid());
+    home.ok(["status"]);
+    let listen = [format!("127.0.0.1:{first}"), format!("127.0.0.1:{second}")];
+    apply(&home, &[behind(&json!({"listen": listen}))]);
+    says_soon(second, "127.0.0.1 http");
+    says_soon(first, "127.0.0.1 http");
+    // The first address is given up.
+    apply(
+        &home,
+        &[behind(&json!({"listen": format!("127.0.0.1:{second}")}))],
+    );
+    wait_until("the first port to be closed", LONG, || {
+        match TcpStream::connect(local(first)) {
+            Err(_) => Ok(()),
+            Ok(_) => Err("it is open".to_owned()),
+        }
+    });
+    says_soon(second, "127.0.0.1 http");
 }
