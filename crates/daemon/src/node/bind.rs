@@ -21,6 +21,7 @@ pub(super) const EBADF: i32 = 9;
 const EINVAL: i32 = 22;
 const EACCES: i32 = 13;
 pub(super) const EMFILE: i32 = 24;
+pub(super) const EMSGSIZE: i32 = 90;
 const EAFNOSUPPORT: i32 = 97;
 pub(super) const EADDRINUSE: i32 = 98;
 const EADDRNOTAVAIL: i32 = 99;
@@ -161,11 +162,12 @@ impl Query {
 
     /// The same for a worker that is only tried: it must not take what is meant for others.
     pub(super) fn on_trial(mut self) -> Self {
-        if matches!(self.family, Family::Udp4 | Family::Udp6) {
-            self.family = Family::Udp4;
-        } else {
-            self.family = Family::V4;
-        }
+        self.family = match self.family {
+            Family::Udp4 | Family::Udp6 => Family::Udp4,
+            Family::V4 | Family::V6 | Family::Unix => Family::V4,
+            // What cannot be had cannot be tried.
+            Family::Other => Family::Other,
+        };
         self.address = Some(Ipv4Addr::LOCALHOST.to_string());
         self.port = 0;
         self

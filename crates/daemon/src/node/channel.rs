@@ -11,8 +11,8 @@
 //!
 //! Bun speaks the same with a byte 0x02 before internal lines. Once a line came like that, ours go like that.
 //!
-//! What waits for a process that does not read is bounded, in messages and in bytes; so is the longest line that is read.
-//! Descriptors that a process sends are closed at once: nothing here wants them.
+//! What waits for a process that does not read is bounded, in messages and in bytes; so is the longest line that is
+//! read ([`Limits`]): of a longer one nothing is kept, and the next line is heard again. Descriptors that a process sends are closed at once: nothing here wants them.
 
 use std::{
     cell::RefCell,
@@ -28,8 +28,41 @@ use upkeep_sys::fd_pass::{self, PassError};
 
 use crate::tasks::Task;
 
-/// The longest line that is read, in bytes.
-pub(crate) const LINE_MAX: usize = 64 << 20;
+/// The longest lines that are taken, in bytes. A line becomes many times its length as values, in one go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// What the app sends.
+    pub(crate) line: usize,
+    /// What Node itself says.
+    pub(crate) internal: usize,
+}
+
+impl Limits {
+    /// Our own apps: nothing is wanted of what they send but `ready`.
+    pub(crate) const OWN: Self = Self {
+        line: 1 << 20,
+        internal: 4 << 20,
+    };
+    /// PM2 passes on what apps send.
+    pub(crate) const PM2: Self = Self {
+        line: 16 << 20,
+        internal: 16 << 20,
+    };
+
+    fn of(self, line: &[u8]) -> usize {
+        let line = line.strip_prefix(&[BUN_MARK]).unwrap_or(line);
+        if line.starts_with(INTERNAL) {
+            self.internal
+        } else {
+            self.line
+        }
+    }
+}
+
+/// How the lines begin that are Node's own.
+const INTERNAL: &[u8] = b"{\"cmd\":\"NODE_";
+/// And those that have to be acknowledged, even unread.
+const WITH_HANDLE: &[u8] = b"{\"cmd\":\"NODE_HANDLE\"";
 /// How many messages may wait for a process that does not read.
 pub(crate) const QUEUE_MAX: usize = 4096;
 /// How many bytes may wait. One message may be longer, if nothing else waits.
@@ -157,7 +190,12 @@ pub(crate) enum Heard {
 impl Channel {
     /// Serves a socket; `resumed`: an earlier daemon did so before. `heard` gets what the process says, in order; it must
     /// not wait.
-    pub(crate) fn open(socket: OwnedFd, resumed: bool, heard: impl Fn(Heard) + 'static) -> io::Result<Self> {
+    pub(crate) fn open(
+        socket: OwnedFd,
+        limits: Limits,
+        resumed: bool,
+        heard: impl Fn(Heard) + 'static,
+    ) -> io::Result<Self> {
         let socket = std::os::unix::net::UnixStream::from(socket);
         socket.set_nonblocking(true)?;
         let socket = UnixStream::from_std(socket)?;
@@ -165,7 +203,14 @@ impl Channel {
         let wake = Rc::new(Notify::new());
         let (queue_of_task, wake_of_task) = (Rc::clone(&queue), Rc::clone(&wake));
         let task = Task::spawn("node channel", async move {
-            serve(&socket, &queue_of_task, &wake_of_task, resumed, &heard).await;
+            let lines = Lines {
+                limits,
+                bytes: Vec::new(),
+                scanned: 0,
+                doubtful: resumed,
+                skipping: false,
+            };
+            serve(&socket, &queue_of_task, &wake_of_task, lines, &heard).await;
             // The keeper's duplicate stays open: ours alone would not be noticed by the process.
             heard(Heard::End);
         });
@@ -201,6 +246,12 @@ impl Channel {
         })
     }
 
+    /// Whether everything that was said is out, or never will be.
+    pub(crate) fn is_idle(&self) -> bool {
+        let queue = self.queue.borrow();
+        queue.broken || (queue.waiting.is_empty() && queue.partial.is_empty())
+    }
+
     /// Whether it is Bun that speaks.
     pub(crate) fn is_bun(&self) -> bool {
         self.queue.borrow().is_bun
@@ -233,44 +284,83 @@ fn line(message: &Value, is_bun: bool) -> Vec<u8> {
 }
 
 /// Takes lines out of what was read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lines {
+    limits: Limits,
     bytes: Vec<u8>,
     /// So much has no newline in it.
     scanned: usize,
     /// The next line may be the rest of one.
     doubtful: bool,
+    /// What comes until the next newline belongs to a line that is too long.
+    skipping: bool,
+}
+
+/// What was found in what was read.
+#[derive(Debug)]
+enum Line {
+    Message {
+        message: Value,
+        /// As Bun writes what is internal.
+        marked: bool,
+    },
+    /// One that is too long. What it began with: whether it brought a descriptor.
+    TooLong { with_handle: bool },
 }
 
 impl Lines {
-    /// Takes more bytes, and gives each whole message to `take`. `false`: a line without an end.
-    fn take(&mut self, more: &[u8], mut take: impl FnMut(Value, bool)) -> bool {
+    /// Takes more bytes, and gives each whole message to `take`.
+    fn take(&mut self, more: &[u8], mut take: impl FnMut(Line)) {
+        let mut more = more;
+        if self.skipping {
+            let Some(end) = memchr::memchr(b'\n', more) else {
+                return;
+            };
+            self.skipping = false;
+            self.doubtful = false;
+            more = &more[end + 1..];
+        }
         self.bytes.extend_from_slice(more);
         let mut start = 0;
         while let Some(at) = memchr::memchr(b'\n', &self.bytes[self.scanned..]) {
             let end = self.scanned + at;
-            let mut line = &self.bytes[start..end];
-            let marked = line.first() == Some(&BUN_MARK);
-            if marked {
-                line = &line[1..];
-            }
-            // What is no JSON is not for us: something else writes to that descriptor.
-            if let Ok(message) = serde_json::from_slice::<Value>(line)
-                && (!self.doubtful || message.is_object())
-            {
-                take(message, marked);
+            let line = &self.bytes[start..end];
+            if line.len() > self.limits.of(line) {
+                take(Line::too_long(line));
+            } else {
+                let marked = line.first() == Some(&BUN_MARK);
+                let line = if marked { &line[1..] } else { line };
+                // What is no JSON is not for us: something else writes to that descriptor.
+                if let Ok(message) = serde_json::from_slice::<Value>(line)
+                    && (!self.doubtful || message.is_object())
+                {
+                    take(Line::Message { message, marked });
+                }
             }
             self.doubtful = false;
             start = end + 1;
             self.scanned = start;
         }
         self.bytes.drain(..start);
+        if self.bytes.len() > self.limits.of(&self.bytes) {
+            take(Line::too_long(&self.bytes));
+            self.skipping = true;
+            self.bytes.clear();
+        }
         self.scanned = self.bytes.len();
         // A long line once must not be paid for ever after.
         if self.bytes.is_empty() && self.bytes.capacity() > 1 << 20 {
             self.bytes = Vec::new();
         }
-        self.bytes.len() <= LINE_MAX
+    }
+}
+
+impl Line {
+    fn too_long(line: &[u8]) -> Self {
+        let line = line.strip_prefix(&[BUN_MARK]).unwrap_or(line);
+        Self::TooLong {
+            with_handle: line.starts_with(WITH_HANDLE),
+        }
     }
 }
 
@@ -278,13 +368,10 @@ async fn serve(
     socket: &UnixStream,
     queue: &RefCell<Queue>,
     wake: &Notify,
-    resumed: bool,
+    mut lines: Lines,
     heard: &impl Fn(Heard),
 ) {
-    let mut lines = Lines {
-        doubtful: resumed,
-        ..Lines::default()
-    };
+    let mut told = false;
     let mut passed = VecDeque::new();
     let mut buffer = vec![0; 64 << 10];
     let mut reads = 0;
@@ -306,12 +393,22 @@ async fn serve(
                 match received {
                     Ok(0) => break,
                     Ok(length) => {
-                        if !lines.take(&buffer[..length], |message, marked| {
-                            queue.borrow_mut().is_bun |= marked;
-                            receive(message, queue, heard);
-                        }) {
-                            break;
-                        }
+                        lines.take(&buffer[..length], |line| match line {
+                            Line::Message { message, marked } => {
+                                queue.borrow_mut().is_bun |= marked;
+                                receive(message, queue, heard);
+                            }
+                            Line::TooLong { with_handle } => {
+                                if with_handle {
+                                    acknowledge(queue);
+                                }
+                                if !std::mem::replace(&mut told, true) {
+                                    crate::main_loop::note(
+                                        "a Node process sent a message that is too long to be taken; it was skipped",
+                                    );
+                                }
+                            }
+                        });
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                     Err(_) => break,
@@ -345,16 +442,7 @@ fn receive(message: Value, queue: &RefCell<Queue>, heard: &impl Fn(Heard)) {
             }
         }
         Some("NODE_HANDLE") => {
-            // Unacknowledged it would block the process's channel for good.
-            let mut queue = queue.borrow_mut();
-            let ack = Outgoing {
-                line: line(&json!({"cmd": "NODE_HANDLE_ACK"}), queue.is_bun),
-                handle: None,
-                is_ack: true,
-            };
-            // A process that sends handles and never reads: the queue is full, and it has made itself mute.
-            queue.push(ack);
-            drop(queue);
+            acknowledge(queue);
             if let Value::Object(mut wrapped) = message
                 && let Some(inner) = wrapped.remove("msg")
             {
@@ -363,6 +451,18 @@ fn receive(message: Value, queue: &RefCell<Queue>, heard: &impl Fn(Heard)) {
         }
         _ => heard(Heard::Message(message)),
     }
+}
+
+/// Says that a descriptor has come. Unacknowledged it would block the process's channel for good.
+fn acknowledge(queue: &RefCell<Queue>) {
+    let mut queue = queue.borrow_mut();
+    let ack = Outgoing {
+        line: line(&json!({"cmd": "NODE_HANDLE_ACK"}), queue.is_bun),
+        handle: None,
+        is_ack: true,
+    };
+    // A process that sends handles and never reads: the queue is full, and it has made itself mute.
+    queue.push(ack);
 }
 
 /// Writes what can be written; whether something is left that the socket did not take.

@@ -26,10 +26,20 @@ fn run(test: impl Future<Output = ()>) {
 type Notes = Rc<RefCell<Vec<String>>>;
 
 fn open(resumed: bool) -> (Channel, Blocking, Notes) {
+    open_with(Limits::PM2, resumed)
+}
+
+async fn until_idle(channel: &Channel) {
+    while !channel.is_idle() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn open_with(limits: Limits, resumed: bool) -> (Channel, Blocking, Notes) {
     let (ours, theirs) = pair().expect("a socketpair");
     let notes = Notes::default();
     let of = Rc::clone(&notes);
-    let channel = Channel::open(ours, resumed, move |heard| {
+    let channel = Channel::open(ours, limits, resumed, move |heard| {
         let text = match heard {
             Heard::Message(message) => {
                 let text = message.to_string();
@@ -231,17 +241,55 @@ fn what_waits_for_a_process_that_does_not_read_is_bounded() {
 }
 
 #[test]
-fn a_line_without_an_end_ends_the_channel() {
+fn of_a_line_that_is_too_long_nothing_is_kept_and_the_next_one_is_heard() {
     run(async {
-        let (_channel, mut theirs, notes) = open(false);
-        let writer = tokio::task::spawn_blocking(move || {
-            let piece = vec![b'x'; 1 << 20];
-            (0..80).take_while(|_| theirs.write_all(&piece).is_ok()).count()
+        let (channel, theirs, notes) = open_with(Limits::OWN, false);
+        let mut writer = theirs.try_clone().expect("a duplicate");
+        let written = tokio::task::spawn_blocking(move || {
+            let piece = "x".repeat(1 << 20);
+            let mut say = |text: &str| writer.write_all(text.as_bytes()).expect("written");
+            say("\"just\"\n\"");
+            for _ in 0..80 {
+                say(&piece);
+            }
+            say("\"\n1\n");
+            // Node's own may be longer, for the sake of what it wraps.
+            say(&format!("{{\"cmd\":\"NODE_X\",\"a\":\"{piece}{piece}\"}}\n"));
+            // A descriptor came with it: it is acknowledged, or the process's channel is blocked for good.
+            say("{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":\"");
+            for _ in 0..5 {
+                say(&piece);
+            }
+            say("\"}\n\"ready\"\n");
         });
-        until(&notes, 1).await;
-        assert_eq!(*notes.borrow(), ["end"]);
-        assert!(writer.await.expect("the writer") >= 64);
+        until(&notes, 4).await;
+        written.await.expect("the writer");
+        assert_eq!(*notes.borrow(), ["\"just\"", "1", "2097175 bytes", "\"ready\""]);
+        assert_eq!(lines(&theirs, 1).await, ["{\"cmd\":\"NODE_HANDLE_ACK\"}"]);
+        until_idle(&channel).await;
     });
+}
+
+#[test]
+fn a_long_line_costs_no_memory() {
+    let mut lines = Lines {
+        limits: Limits::OWN,
+        bytes: Vec::new(),
+        scanned: 0,
+        doubtful: false,
+        skipping: false,
+    };
+    let mut found = Vec::new();
+    let piece = vec![b'1'; 64 << 10];
+    for _ in 0..(64 << 4) {
+        lines.take(&piece, |line| found.push(line));
+        assert!(lines.bytes.capacity() <= 4 << 20, "{}", lines.bytes.capacity());
+    }
+    lines.take(b"1\n2\n", |line| found.push(line));
+    assert!(
+        matches!(&found[..], [Line::TooLong { with_handle: false }, Line::Message { message, .. }] if *message == 2),
+        "{found:?}"
+    );
 }
 
 #[test]

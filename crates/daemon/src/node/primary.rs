@@ -18,6 +18,13 @@
 //! starting ──online──▶ online ──listening──▶ listening ──retire──▶ draining ──▶ (detached)
 //! ```
 //!
+//! A query is noted with the keeper before anything is done about it, and until its answer is out: a daemon that is
+//! killed in between leaves it to the next one, which answers it when the channel is here ([`Primary::attach`]). A worker
+//! that gets an answer twice drops the second one.
+//!
+//! What a worker can make us keep is bounded: a query in its length, its uses in their number, and all of it by what the
+//! keeper takes as a note ([`NOTE_MAX`]).
+//!
 //! Each arrow may be left out: a worker may die, or be told to go, at any point. Time limits are the owner's. Every query is
 //! answered, if need be with an errno, except those of a worker that is on its way out (Node's primary does the same).
 
@@ -36,7 +43,7 @@ use upkeep_sys::clock;
 
 use super::{
     balance::Passing,
-    bind::{self, EADDRINUSE, EBADF, EMFILE, ENOBUFS, Kind, Place, Query, Rights},
+    bind::{self, EADDRINUSE, EBADF, EMFILE, EMSGSIZE, ENOBUFS, Kind, Place, Query, Rights},
     channel::Channel,
     holder,
     keep::Keep,
@@ -47,6 +54,18 @@ use crate::tasks::Task;
 const LISTENERS_MAX: usize = 1024;
 /// How many queries of an app may be under way.
 const QUERIES_MAX: usize = 8192;
+/// How long a query may be, as JSON, the `data` of a listener included: what Node says is a few hundred bytes.
+const QUERY_BYTES: usize = 4 << 10;
+/// How many open queries of a worker are noted.
+const OPEN_MAX: usize = 16;
+/// How often, and how long apart, one looks whether an answer is out.
+const OUT_LOOKS: u32 = 200;
+const OUT_PAUSE: Duration = Duration::from_millis(25);
+/// And at first: mostly it is out at once.
+const OUT_SOON: u32 = 20;
+const OUT_SOON_PAUSE: Duration = Duration::from_millis(1);
+/// The longest note.
+const NOTE_MAX: usize = upkeep_keeper::protocol::MAX_NOTE - 1024;
 /// How often, and how long apart, an address that is in use is tried again.
 const BIND_TRIES: u32 = 3;
 const BIND_PAUSE: Duration = Duration::from_millis(10);
@@ -97,6 +116,9 @@ struct KeptWorker {
     phase: Phase,
     promoted: bool,
     uses: BTreeMap<String, Use>,
+    /// Queries that had no answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    open: Vec<Value>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +156,10 @@ pub(super) struct Worker {
     /// Whether it may get connections that we pass on.
     pub(super) promoted: bool,
     pub(super) uses: BTreeMap<String, Use>,
+    /// Queries whose answers are not out, by a number of ours.
+    open: BTreeMap<u64, Value>,
+    /// Queries that a daemon before has left open.
+    left_open: Vec<Value>,
     /// Sockets that it was started with: number → name in the keeper's table.
     sockets: BTreeMap<u32, String>,
     rights: Rights,
@@ -149,12 +175,15 @@ impl Worker {
             phase: Phase::Starting,
             promoted: false,
             uses: BTreeMap::new(),
+            open: Vec::new(),
         });
         Self {
             channel: None,
             phase: kept.phase,
             promoted: kept.promoted,
             uses: kept.uses,
+            open: BTreeMap::new(),
+            left_open: kept.open,
             sockets: BTreeMap::new(),
             rights: Rights::default(),
             busy: None,
@@ -191,6 +220,8 @@ pub(super) struct Inner {
     queries: Cell<usize>,
     /// How many searches for who holds a port may begin.
     searches: Cell<u32>,
+    /// What was noted last.
+    noted: RefCell<Option<Vec<u8>>>,
     /// Counts connections that were passed on.
     pub(super) served: Cell<u64>,
 }
@@ -217,6 +248,7 @@ impl Primary {
             seq: Cell::new(clock::unix_ms().saturating_mul(1000)),
             queries: Cell::new(0),
             searches: Cell::new(2),
+            noted: RefCell::default(),
             served: Cell::new(0),
         }))
     }
@@ -288,7 +320,7 @@ impl Primary {
         }
     }
 
-    /// A worker's channel. `sockets`: what the worker was started with, by number, with the names in the
+    /// A worker's channel; what it asked of a daemon before is answered now. `sockets`: what the worker was started with, by number, with the names in the
     /// keeper's table.
     pub(crate) fn attach(
         &self,
@@ -297,7 +329,7 @@ impl Primary {
         sockets: BTreeMap<u32, String>,
         rights: Rights,
     ) {
-        {
+        let left_open = {
             let mut workers = self.0.workers.borrow_mut();
             let worker = workers
                 .entry(copy.to_owned())
@@ -305,6 +337,15 @@ impl Primary {
             worker.channel = Some(channel);
             worker.sockets = sockets;
             worker.rights = rights;
+            let left_open = std::mem::take(&mut worker.left_open);
+            for message in &left_open {
+                // Noted before it was answered: it is no second use of that key.
+                worker.uses.remove(&Query::read(message).key);
+            }
+            left_open
+        };
+        for message in left_open {
+            self.query(copy, message);
         }
         self.0.remember();
         // One that was promoted by a daemon before.
@@ -464,16 +505,23 @@ impl Primary {
     }
 
     fn query(&self, copy: &str, message: Value) {
+        if length(&message) > QUERY_BYTES {
+            let seq = message.get("seq").and_then(Value::as_u64);
+            let key = Query::read(&message).key;
+            self.0.refuse(copy, &json!({"seq": seq}), &key, EMSGSIZE);
+            return;
+        }
+        let query = Query::read(&message);
         if self.0.queries.get() >= QUERIES_MAX {
-            self.0.refuse(copy, &message, ENOBUFS);
+            self.0.refuse(copy, &message, &query.key, ENOBUFS);
             return;
         }
         self.0.queries.set(self.0.queries.get() + 1);
+        let open = self.0.open(copy, &message);
         let (inner, copy) = (Rc::clone(&self.0), copy.to_owned());
         Task::spawn_short("node query", async move {
-            let query = Query::read(&message);
             if let Err(errno) = inner.answer(&copy, &query, &message).await {
-                let refused = inner.refuse(&copy, &message, errno);
+                let refused = inner.refuse(&copy, &message, &query.key, errno);
                 if refused {
                     let place = query.shown();
                     let holder = inner.holder(&query, errno).await;
@@ -481,6 +529,9 @@ impl Primary {
                 }
             }
             inner.queries.set(inner.queries.get() - 1);
+            if let Some(open) = open {
+                inner.answered(&copy, open).await;
+            }
         });
     }
 
@@ -509,6 +560,26 @@ impl Primary {
     }
 }
 
+/// How long a message is, as JSON.
+fn length(message: &Value) -> usize {
+    struct Counter(usize);
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    match serde_json::to_writer(&mut counter, message) {
+        Ok(()) => counter.0,
+        Err(_) => usize::MAX,
+    }
+}
+
 impl Inner {
     pub(super) fn next_seq(&self) -> u64 {
         self.seq.set(self.seq.get() + 1);
@@ -533,11 +604,67 @@ impl Inner {
         }
     }
 
+    /// Notes a query until it is answered; its number.
+    fn open(&self, copy: &str, message: &Value) -> Option<u64> {
+        let number = self.next_seq();
+        {
+            let mut workers = self.workers.borrow_mut();
+            let worker = workers.get_mut(copy)?;
+            if worker.open.len() >= OPEN_MAX {
+                return None;
+            }
+            worker.open.insert(number, message.clone());
+        }
+        self.remember();
+        Some(number)
+    }
+
+    /// Forgets a query once its answer is out.
+    async fn answered(&self, copy: &str, open: u64) {
+        for look in 0..OUT_LOOKS {
+            let waits = {
+                let workers = self.workers.borrow();
+                let channel = workers.get(copy).and_then(|worker| worker.channel.as_ref());
+                channel.is_some_and(|channel| !channel.is_idle())
+            };
+            if !waits {
+                break;
+            }
+            let soon = look < OUT_SOON;
+            tokio::time::sleep(if soon { OUT_SOON_PAUSE } else { OUT_PAUSE }).await;
+        }
+        let known = match self.workers.borrow_mut().get_mut(copy) {
+            Some(worker) => worker.open.remove(&open).is_some(),
+            None => false,
+        };
+        if known {
+            self.remember();
+        }
+    }
+
     /// Notes the state for the next daemon.
     fn remember(&self) {
+        let mut bytes = self.snapshot(true);
+        if bytes.len() > NOTE_MAX {
+            // What is open is what may be lost.
+            bytes = self.snapshot(false);
+        }
+        if self.noted.borrow().as_ref() == Some(&bytes) {
+            return;
+        }
+        self.noted.replace(Some(bytes.clone()));
+        self.keep.note(self.note.clone(), bytes);
+    }
+
+    /// Whether the state can be noted.
+    fn fits(&self) -> bool {
+        self.snapshot(false).len() <= NOTE_MAX
+    }
+
+    fn snapshot(&self, with_open: bool) -> Vec<u8> {
         let listeners = self.listeners.borrow();
         let workers = self.workers.borrow();
-        let bytes = if listeners.is_empty() && workers.is_empty() {
+        if listeners.is_empty() && workers.is_empty() {
             Vec::new()
         } else {
             let kept = Kept {
@@ -561,14 +688,19 @@ impl Inner {
                             phase: worker.phase,
                             promoted: worker.promoted,
                             uses: worker.uses.clone(),
+                            open: if with_open {
+                                let open = worker.left_open.iter().chain(worker.open.values());
+                                open.cloned().collect()
+                            } else {
+                                Vec::new()
+                            },
                         };
                         (copy.clone(), kept)
                     })
                     .collect(),
             };
             serde_json::to_vec(&kept).unwrap_or_default()
-        };
-        self.keep.note(self.note.clone(), bytes);
+        }
     }
 
     /// Who has the port of a query. Not looked for too often: it is a search through all processes.
@@ -584,7 +716,7 @@ impl Inner {
     }
 
     /// Answers with an errno. `false`: nobody is there, or it is on its way out.
-    fn refuse(&self, copy: &str, message: &Value, errno: i32) -> bool {
+    fn refuse(&self, copy: &str, message: &Value, key: &str, errno: i32) -> bool {
         let Some(channel) = self.asking(copy) else {
             return false;
         };
@@ -592,7 +724,7 @@ impl Inner {
             "cmd": "NODE_CLUSTER",
             "ack": message.get("seq"),
             "seq": self.next_seq(),
-            "key": Query::read(message).key,
+            "key": key,
             "errno": -errno,
             "data": message.get("data"),
         }))
@@ -648,7 +780,16 @@ impl Inner {
             if worker.uses.contains_key(&query.key) {
                 return Err(EADDRINUSE);
             }
+            if worker.uses.len() >= LISTENERS_MAX {
+                return Err(EMFILE);
+            }
             worker.uses.insert(query.key.clone(), Use::Shared);
+        }
+        if !self.fits() {
+            if let Some(worker) = self.workers.borrow_mut().get_mut(copy) {
+                worker.uses.remove(&query.key);
+            }
+            return Err(EMFILE);
         }
         if self.trial.get()
             && let Some(name) = query.name_on_trial()
@@ -671,7 +812,7 @@ impl Inner {
             channel.send(&answer);
             return Ok(());
         }
-        let bound = self.listener(query, message).await;
+        let bound = self.listener(copy, query, message).await;
         let handle = match bound {
             Ok(handle) => handle,
             Err(errno) => {
@@ -756,7 +897,7 @@ impl Inner {
     }
 
     /// The listener of a query: the one there is, or a new one.
-    async fn listener(&self, query: &Query, message: &Value) -> Result<Rc<OwnedFd>, i32> {
+    async fn listener(&self, copy: &str, query: &Query, message: &Value) -> Result<Rc<OwnedFd>, i32> {
         if let Some(handle) = self.handle(&query.key).await {
             return Ok(handle);
         }
@@ -773,6 +914,10 @@ impl Inner {
             // Another worker may have been faster, while this one waited. From here to where it is kept nothing waits.
             if let Some((handle, _)) = self.socket(&query.key) {
                 return Ok(handle);
+            }
+            // It may have ended, and everything been closed: nobody would close this one.
+            if self.asking(copy).is_none() {
+                return Err(EBADF);
             }
             match bind::bind(&wanted) {
                 // What this app has just closed may take a moment to be closed everywhere.
@@ -797,8 +942,15 @@ impl Inner {
                 passing: None,
             },
         );
-        let copy = handle.try_clone().map_err(|_| EMFILE)?;
-        self.keep.put(name, copy).await;
+        if !self.fits() {
+            let listener = self.listeners.borrow_mut().remove(&query.key);
+            if let Some(listener) = listener {
+                self.close(&query.key, listener);
+            }
+            return Err(EMFILE);
+        }
+        let duplicate = handle.try_clone().map_err(|_| EMFILE)?;
+        self.keep.put(name, duplicate).await;
         Ok(handle)
     }
 

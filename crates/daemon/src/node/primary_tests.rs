@@ -11,7 +11,7 @@ use upkeep_sys::fd_pass;
 
 use super::{
     super::{
-        channel::{Heard, pair},
+        channel::{Heard, Limits, pair},
         keep::Later,
     },
     *,
@@ -89,7 +89,7 @@ impl App {
 
     fn connect(&self, copy: &str, socket: OwnedFd, resumed: bool) {
         let (primary, name) = (self.primary.clone(), copy.to_owned());
-        let channel = Channel::open(socket, resumed, move |heard| match heard {
+        let channel = Channel::open(socket, Limits::OWN, resumed, move |heard| match heard {
             Heard::Message(message) => primary.hear(&name, message),
             Heard::Undelivered(message) => primary.undelivered(&name, &message),
             Heard::End => {}
@@ -435,6 +435,9 @@ fn the_next_daemon_gives_the_same_answers() {
             worker.listen(json!({"data": "tickets"})).await;
             worker.ask(3, unix.clone()).await;
             until("it listens", || app.primary.is_listening("shop/0")).await;
+            let is_open =
+                || String::from_utf8_lossy(&app.table.notes.borrow()["shop"]).contains("queryServer");
+            until("nothing is open", || !is_open()).await;
             app.table
         };
         // That daemon is gone: what it had noted, and what the keeper has.
@@ -711,5 +714,131 @@ fn workers_that_ask_at_the_same_moment_get_the_same_socket() {
             }
         }
         assert_eq!(app.table.kept.borrow().len(), 2);
+    });
+}
+
+#[test]
+fn a_worker_cannot_make_us_keep_more_than_the_keeper_takes() {
+    run(async {
+        let app = App::new(Balance::Shared);
+        let mut worker = app.worker("shop/0");
+        let (answer, handle) = worker.ask(1, json!({"data": "x".repeat(QUERY_BYTES)})).await;
+        assert_eq!(answer["errno"], -EMSGSIZE);
+        assert!(handle.is_none() && answer["data"].is_null());
+        let (answer, _) = worker.ask(2, json!({"x": vec![0; QUERY_BYTES]})).await;
+        assert_eq!(answer["errno"], -EMSGSIZE);
+        assert!(app.table.kept.borrow().is_empty());
+        let data = "x".repeat(3 << 10);
+        let mut taken = 0;
+        let errno = loop {
+            let (answer, _) = worker.ask(3 + taken, json!({"index": taken, "data": data})).await;
+            if answer["errno"] != 0 {
+                break answer["errno"].clone();
+            }
+            taken += 1;
+            assert!(taken < 200, "it is bounded");
+        };
+        assert_eq!(errno, -EMFILE);
+        assert!(taken > 50, "{taken} listeners");
+        assert_eq!(app.table.kept.borrow().len() as u64, taken);
+        let note = app.table.notes.borrow()["shop"].clone();
+        assert!((100_000..=upkeep_keeper::protocol::MAX_NOTE).contains(&note.len()));
+        // What is there is known to the next daemon.
+        let kept: Kept = serde_json::from_slice(&note).expect("it reads back");
+        assert_eq!(kept.listeners.len() as u64, taken);
+        // And goes on working.
+        let mut second = app.worker("shop/1");
+        app.primary.detach("shop/0");
+        let (answer, handle) = second.ask(1, json!({"index": 0})).await;
+        assert_eq!(answer["errno"], 0);
+        assert!(handle.is_some());
+    });
+}
+
+#[test]
+fn what_a_killed_daemon_was_asked_is_answered_by_the_next() {
+    run(async {
+        let app = App::new(Balance::Shared);
+        let _worker = app.worker("shop/0");
+        app.primary
+            .hear("shop/0", query(7, json!({"data": {"keys": "abc"}})));
+        // Nothing has been done about it yet.
+        let note = app.table.notes.borrow()["shop"].clone();
+        let living = BTreeSet::from(["shop/0".to_owned()]);
+        let next = App::new(Balance::Shared);
+        next.primary.recover(Some(&note), [], &living);
+        let again = next.table.notes.borrow()["shop"].clone();
+        let (ours, theirs) = pair().expect("a socketpair");
+        next.connect("shop/0", ours, true);
+        let mut worker = Scripted::new(theirs);
+        let (answer, handle) = worker.hear().await;
+        assert_eq!(
+            (&answer["ack"], &answer["errno"]),
+            (&json!(7), &json!(0)),
+            "{answer}"
+        );
+        assert_eq!(answer["data"]["keys"], "abc");
+        TcpStream::connect(address(&handle.expect("a socket"))).expect("it listens");
+        until("it is forgotten", || {
+            !String::from_utf8_lossy(&next.table.notes.borrow()["shop"]).contains("queryServer")
+        })
+        .await;
+        worker.silence().await;
+        // One that is killed before the channel is there leaves it to a third one; that it was answered does no harm.
+        let third = App::new(Balance::Shared);
+        third.primary.recover(Some(&again), [], &living);
+        let (ours, theirs) = pair().expect("a socketpair");
+        third.connect("shop/0", ours, true);
+        assert_eq!(Scripted::new(theirs).hear().await.0["ack"], 7);
+    });
+}
+
+#[test]
+fn who_ends_while_it_asks_leaves_no_socket() {
+    run(async {
+        for trial in [false, true] {
+            let app = App::new(Balance::Shared);
+            app.primary.0.trial.set(trial);
+            for more in [json!({}), json!({"addressType": "udp4", "port": 53})] {
+                let _worker = app.worker("shop/0");
+                app.primary.hear("shop/0", query(1, more));
+                app.primary.detach("shop/0");
+                app.primary.release();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert!(app.table.kept.borrow().is_empty(), "trial: {trial}");
+            assert!(app.primary.places().is_empty());
+            assert!(app.table.notes.borrow()["shop"].is_empty());
+        }
+    });
+}
+
+#[test]
+fn on_trial_nothing_is_bound_that_was_asked_for() {
+    run(async {
+        let app = App::new(Balance::Shared);
+        app.primary.0.trial.set(true);
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.sock");
+        let mut worker = app.worker("shop/trial.1");
+        let (answer, handle) = worker
+            .ask(1, json!({"addressType": -1, "port": -1, "address": path}))
+            .await;
+        assert_eq!(answer["errno"], 0);
+        assert!(handle.is_none() && !path.exists());
+        let (answer, handle) = worker.ask(2, json!({"addressType": "udp6", "port": 53})).await;
+        assert_eq!(answer["errno"], 0);
+        let socket = std::net::UdpSocket::from(handle.expect("a socket"));
+        let place = socket.local_addr().expect("its address");
+        assert!(place.ip().is_loopback() && place.port() != 53, "{place}");
+        let (answer, _) = worker.ask(3, json!({"addressType": "quic"})).await;
+        assert_eq!(answer["errno"], -97);
+        assert_eq!(app.table.kept.borrow().len(), 1);
+        drop(socket);
+        drop(worker);
+        app.primary.detach("shop/trial.1");
+        app.primary.release();
+        assert!(app.table.kept.borrow().is_empty());
+        until("its port is free", || std::net::UdpSocket::bind(place).is_ok()).await;
     });
 }

@@ -45,7 +45,7 @@ use upkeep_model::{
 
 use super::{
     bind::Rights,
-    channel::{self, Channel, Heard},
+    channel::{self, Channel, Heard, Limits},
     keep::Keep,
     preload,
     primary::{Primary, Told},
@@ -335,7 +335,7 @@ impl Workers {
             return;
         }
         self.0.of(copy).detach(copy);
-        if is_trial(copy) {
+        if is_trial(copy) && !self.0.is_tried() {
             self.0.trial.release();
         }
         self.0.keep.close(self.0.kept(copy));
@@ -401,6 +401,10 @@ impl Workers {
                 }
             });
         }
+        if !inner.is_tried() {
+            // A trial that ended with the daemon: its sockets are nobody's.
+            inner.trial.release();
+        }
         inner.remember();
     }
 }
@@ -419,6 +423,11 @@ impl Inner {
         } else {
             &self.primary
         }
+    }
+
+    /// Whether a copy is being tried.
+    fn is_tried(&self) -> bool {
+        self.copies.borrow().keys().any(|copy| is_trial(copy))
     }
 
     /// Our end of a channel, in the keeper's table.
@@ -471,7 +480,7 @@ impl Inner {
     /// Serves a copy's channel.
     fn serve(self: &Rc<Self>, copy: &str, socket: std::os::fd::OwnedFd, resumed: bool) -> Result<(), String> {
         let (of, name) = (Rc::downgrade(self), copy.to_owned());
-        let channel = Channel::open(socket, resumed, move |heard| {
+        let channel = Channel::open(socket, Limits::OWN, resumed, move |heard| {
             let Some(inner) = of.upgrade() else { return };
             match heard {
                 Heard::Message(message) => inner.of(&name).hear(&name, message),

@@ -354,3 +354,34 @@ fn a_copy_that_is_only_tried_takes_no_socket_of_the_others() {
         assert!(listeners().is_empty());
     });
 }
+
+#[test]
+fn a_trial_that_a_daemon_did_not_survive_leaves_no_socket() {
+    run(async {
+        let case = Case::new();
+        let listener = || -> OwnedFd { std::net::TcpListener::bind("127.0.0.1:0").expect("a port").into() };
+        for name in ["node:shop:trial:a", "node:shop:listen:b"] {
+            case.keep.kept.borrow_mut().insert(name.to_owned(), listener());
+        }
+        let found = || Found {
+            names: case.keep.kept.borrow().keys().cloned().collect(),
+            notes: case.keep.notes.borrow().clone(),
+        };
+        case.workers.recover(found(), &BTreeSet::new());
+        let left: Vec<String> = case.keep.kept.borrow().keys().cloned().collect();
+        assert_eq!(left, ["node:shop:listen:b"]);
+        // Of one that goes on the sockets stay, until it has ended.
+        case.prepare("shop/trial.1", "node a.js", CLUSTER)
+            .expect("a worker");
+        case.keep
+            .kept
+            .borrow_mut()
+            .insert("node:shop:trial:c".to_owned(), listener());
+        let next = workers(&case.keep, &case.dir, &case.told);
+        next.recover(found(), &BTreeSet::from(["shop/trial.1".to_owned()]));
+        assert!(case.keep.kept.borrow().contains_key("node:shop:trial:c"));
+        next.ended("shop/trial.1");
+        let left: Vec<String> = case.keep.kept.borrow().keys().cloned().collect();
+        assert_eq!(left, ["node:shop:listen:b"]);
+    });
+}

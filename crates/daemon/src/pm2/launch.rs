@@ -323,7 +323,7 @@ pub(super) fn serve_channel(
     resumed: bool,
 ) -> std::io::Result<Channel> {
     let (god, of) = (Rc::downgrade(god), Rc::downgrade(process));
-    Channel::open(socket, resumed, move |heard| {
+    Channel::open(socket, channel::Limits::PM2, resumed, move |heard| {
         if let (Some(god), Some(process)) = (god.upgrade(), of.upgrade()) {
             god.heard(&process, generation, heard);
         }
