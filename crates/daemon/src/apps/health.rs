@@ -3,7 +3,8 @@
 //! Every process that has checks has one [`Monitor`]: a task that asks what is due, hears what the process says
 //! ([`notify`], [`lines`], Node's message by [`Monitor::message`]) and mails verdicts to the actor. A question is a
 //! task of its own with a deadline, so a hung one delays neither the actor nor another check. What is known is noted
-//! with the keeper (`health:KEY`) after every answer; the next daemon goes on from there.
+//! with the keeper (`health:KEY`) after every answer; the next daemon goes on from there. However much a process says:
+//! it is noted every [`NOTE_PAUSE`] at most, and only what has changed.
 //!
 //! Once its process is being stopped a monitor is [`quiet`](Monitor::quiet): it asks nothing more and listens only
 //! for `EXTEND_TIMEOUT_USEC`.
@@ -40,6 +41,8 @@ pub(crate) mod notify;
 
 /// Words that wait to be heard; more than this at once is noise.
 const WORDS: usize = 64;
+/// How long after a note the next one may follow, ms.
+const NOTE_PAUSE: u64 = 100;
 /// How long a monitor waits if nothing is due.
 const LONG: u64 = 3_600_000;
 
@@ -372,6 +375,8 @@ pub(crate) fn start(
         known: Arc::clone(&handle.known),
         mailbox,
         questions: [None, None, None],
+        noted: Noted::default(),
+        senders: notify::Senders::default(),
     };
     let socket = prepared.socket;
     Some(Monitor {
@@ -391,6 +396,38 @@ struct Worker {
     mailbox: mpsc::Sender<Mail>,
     /// Open questions, by role.
     questions: [Option<Task>; 3],
+    noted: Noted,
+    senders: notify::Senders,
+}
+
+/// What the keeper was told.
+#[derive(Debug, Default)]
+struct Noted {
+    last: Vec<u8>,
+    at_ms: Option<u64>,
+    /// There may be more to note.
+    changed: bool,
+}
+
+impl Noted {
+    /// When the next note may go out, if there is something to note.
+    fn due_ms(&self) -> Option<u64> {
+        let at = self.at_ms.map_or(0, |at| at.saturating_add(NOTE_PAUSE));
+        self.changed.then_some(at)
+    }
+
+    /// What is to be noted now. `bytes`: all that is known.
+    fn next(&mut self, now: u64, bytes: impl FnOnce() -> Vec<u8>) -> Option<Vec<u8>> {
+        self.due_ms().filter(|at| *at <= now)?;
+        self.changed = false;
+        let bytes = bytes();
+        if bytes == self.last {
+            return None;
+        }
+        self.at_ms = Some(now);
+        self.last.clone_from(&bytes);
+        Some(bytes)
+    }
 }
 
 impl Worker {
@@ -408,7 +445,9 @@ impl Worker {
         self.keep();
         loop {
             self.ask_what_is_due(&answers);
+            self.note_what_changed();
             let next = lock(&self.known).health.next_ms();
+            let next = next.into_iter().chain(self.noted.due_ms()).min();
             let pause = next.map_or(LONG, |at| at.saturating_sub(clock::monotonic_ms()));
             tokio::select! {
                 // Cancel-safe, each of them: what is received is taken only when it is returned.
@@ -421,7 +460,11 @@ impl Worker {
                     }
                     None => return,
                 },
-                message = hear(ear.as_ref()) => self.heard(&message).await,
+                message = hear(ear.as_ref()) => {
+                    self.heard(&message).await;
+                    // One that speaks without end: others have their turn after every message.
+                    tokio::task::yield_now().await;
+                }
                 Some(answer) = answered.recv() => self.answer(answer).await,
                 Some(role) = matched.recv(), if reader.is_some() => self.told(Word::Line(role)).await,
                 // Cancel-safe: computed anew.
@@ -472,7 +515,10 @@ impl Worker {
     }
 
     async fn heard(&mut self, message: &upkeep_sys::notify::Message) {
-        if !notify::is_ours(message, self.subject.pid) {
+        if !self
+            .senders
+            .are_ours(message, self.subject.pid, clock::monotonic_ms())
+        {
             let mut known = lock(&self.known);
             known.refused = known.refused.saturating_add(1);
             if known.refused == 1 {
@@ -490,6 +536,9 @@ impl Worker {
         let said = notify::parse(&message.text);
         {
             let mut known = lock(&self.known);
+            if said.status.is_some() || said.main_pid.is_some() {
+                self.noted.changed = true;
+            }
             if said.status.is_some() {
                 known.status = said.status;
             }
@@ -534,19 +583,32 @@ impl Worker {
         }
     }
 
-    /// Notes what is known, for the next daemon.
-    fn keep(&self) {
-        let known = lock(&self.known);
-        let note = Note {
-            health: known.health.clone(),
-            marks: self.marks.clone(),
-            status: known.status.clone(),
-            main_pid: known.main_pid,
-        };
-        self.context.link.tell(&Request::SetNote {
-            key: note_key(&self.subject.key),
-            bytes: serde_json::to_vec(&note).unwrap_or_default(),
+    /// What is known may have changed: it is to be noted for the next daemon.
+    fn keep(&mut self) {
+        self.noted.changed = true;
+        self.note_what_changed();
+    }
+
+    fn note_what_changed(&mut self) {
+        let Self {
+            noted, known, marks, ..
+        } = self;
+        let bytes = noted.next(clock::monotonic_ms(), || {
+            let known = lock(known);
+            let note = Note {
+                health: known.health.clone(),
+                marks: marks.clone(),
+                status: known.status.clone(),
+                main_pid: known.main_pid,
+            };
+            serde_json::to_vec(&note).unwrap_or_default()
         });
+        if let Some(bytes) = bytes {
+            self.context.link.tell(&Request::SetNote {
+                key: note_key(&self.subject.key),
+                bytes,
+            });
+        }
     }
 
     /// Looks for lines that checks wait for, on a thread where the disk may be slow.
@@ -613,4 +675,28 @@ async fn hear(ear: Option<&Ear>) -> upkeep_sys::notify::Message {
         return message;
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_few_and_the_last_one_is_what_is_known() {
+        let mut noted = Noted::default();
+        assert_eq!(noted.due_ms(), None);
+        let mut said = Vec::new();
+        for now in 1000..2000_u64 {
+            noted.changed = true;
+            said.extend(noted.next(now, || now.to_be_bytes().to_vec()));
+        }
+        assert_eq!(said.len(), 10);
+        assert_eq!(noted.due_ms(), Some(2000));
+        assert_eq!(noted.next(1999, Vec::new), None);
+        assert_eq!(noted.next(2000, || vec![1]), Some(vec![1]));
+        // Nothing new: nothing is said, nor waited for.
+        noted.changed = true;
+        assert_eq!(noted.next(5000, || vec![1]), None);
+        assert_eq!(noted.due_ms(), None);
+    }
 }

@@ -5,7 +5,7 @@
 //! kernel tells who sent a message; it counts only if the sender is in the instance's tree. Unknown lines mean
 //! nothing, as the protocol wants it.
 
-use std::{io, os::fd::AsFd, rc::Rc};
+use std::{collections::VecDeque, io, os::fd::AsFd, rc::Rc};
 
 use tokio::{io::Interest, net::UnixDatagram};
 use upkeep_keeper::protocol::{Event, Request};
@@ -158,7 +158,58 @@ pub(super) fn is_ours(message: &Message, leader: u32) -> bool {
     }
 }
 
-/// Reads the lines of a message.
+/// How long it is believed that a sender is of the tree, or is not, ms.
+const BELIEVED_MS: u64 = 1000;
+/// Of how many senders it is known.
+const SENDERS_MAX: usize = 16;
+
+/// Who has spoken lately: a process that speaks often is not looked for in the tree each time.
+#[derive(Debug, Default)]
+pub(super) struct Senders(VecDeque<Sender>);
+
+#[derive(Debug)]
+struct Sender {
+    pid: u32,
+    /// Tells it from another process of that number.
+    start_ticks: u64,
+    is_ours: bool,
+    until_ms: u64,
+}
+
+impl Senders {
+    /// As [`is_ours`], for a second.
+    pub(super) fn are_ours(&mut self, message: &Message, leader: u32, now: u64) -> bool {
+        let started = message
+            .sender
+            .and_then(Pid::from_unsigned)
+            .and_then(|pid| process::stat(pid).ok())
+            .map(|stat| stat.start_ticks);
+        let (Some(pid), Some(start_ticks)) = (message.sender, started) else {
+            return is_ours(message, leader);
+        };
+        self.0.retain(|known| known.until_ms > now);
+        let known = self
+            .0
+            .iter()
+            .find(|known| known.pid == pid && known.start_ticks == start_ticks);
+        if let Some(known) = known {
+            return known.is_ours;
+        }
+        let is_ours = is_ours(message, leader);
+        if self.0.len() >= SENDERS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(Sender {
+            pid,
+            start_ticks,
+            is_ours,
+            until_ms: now.saturating_add(BELIEVED_MS),
+        });
+        is_ours
+    }
+}
+
+/// Reads the lines of a message. What it says twice counts once, where it was said last.
 pub(super) fn parse(text: &str) -> Said {
     let mut said = Said::default();
     for line in text.lines() {
@@ -194,6 +245,17 @@ pub(super) fn parse(text: &str) -> Said {
             _ => {}
         }
     }
+    let mut kinds = Vec::new();
+    said.words.reverse();
+    said.words.retain(|word| {
+        let kind = std::mem::discriminant(word);
+        let first = !kinds.contains(&kind);
+        if first {
+            kinds.push(kind);
+        }
+        first
+    });
+    said.words.reverse();
     said
 }
 
@@ -233,5 +295,36 @@ mod tests {
             parse("WATCHDOG_USEC=10").words,
             [Word::WatchdogEvery { millis: 1 }]
         );
+    }
+
+    #[test]
+    fn what_a_message_says_twice_counts_once() {
+        let text = "WATCHDOG=1\n".repeat(1000) + "READY=1\nRELOADING=1\nREADY=1\nWATCHDOG=1\n";
+        assert_eq!(parse(&text).words, [Word::Reloading, Word::Ready, Word::Alive]);
+        let text = "WATCHDOG_USEC=1000000\nWATCHDOG_USEC=2000000";
+        assert_eq!(parse(text).words, [Word::WatchdogEvery { millis: 2000 }]);
+    }
+
+    #[test]
+    fn a_sender_is_known_for_a_second() {
+        let own = std::process::id();
+        let message = |sender| Message {
+            sender,
+            text: String::new(),
+        };
+        let mut senders = Senders::default();
+        assert!(senders.are_ours(&message(Some(own)), own, 1000));
+        assert_eq!(senders.0.len(), 1);
+        // It is not looked for again: another leader would change the answer.
+        assert!(senders.are_ours(&message(Some(own)), 1, 1999));
+        assert_eq!(senders.0.len(), 1);
+        // Another process of that number is another one.
+        senders.0[0].start_ticks += 1;
+        assert!(senders.are_ours(&message(Some(own)), own, 1999));
+        assert_eq!(senders.0.len(), 2);
+        assert!(senders.are_ours(&message(Some(own)), own, 10_000));
+        assert_eq!(senders.0.len(), 1, "the others are forgotten");
+        assert!(!senders.are_ours(&message(None), own, 10_000));
+        assert!(!senders.are_ours(&message(Some(u32::MAX)), own, 10_000));
     }
 }
