@@ -184,7 +184,8 @@ impl Actor {
 
     /// Whether a change of the specification may yet turn back.
     pub(super) fn is_unproven(&self) -> bool {
-        self.rollout.as_ref().is_some_and(|active| !active.same)
+        // One that is only watched has shown that it gets ready.
+        self.is_replacing() && self.rollout.as_ref().is_some_and(|active| !active.same)
     }
 
     /// The record went back: instances that it does not have are no part of it.
