@@ -138,6 +138,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         reason: "in `waiting restart` PM2 shows the pid of the dead process, and refuses to restart the app because of it",
     },
     Difference {
+        key: "real-daemon-drops",
+        case: "^cluster::reload_without_a_gap::real_daemon$",
+        line: "^out: (failed)?$",
+        reason: "PM2's own daemon, which is the one here, drops a request at a reload now and then",
+    },
+    Difference {
         key: "dev-output",
         case: "^runtime::dev$",
         line: "said on|code [01]|^out: $",
