@@ -243,7 +243,17 @@ fn sigterm_to_the_keeper_stops_in_order_and_all_comes_back() {
     ended(&home.cmd(["ls"]), 0);
     wait_running(&home, "db", 1);
     wait_running(&home, "web", 1);
-    let up = |name: &str| stamps(&home.work().join(name)).last().expect("a stamp").nanos;
-    assert!(up("db.up") < up("web.up"));
+    let up = |name: &str| stamps(&home.work().join(name));
+    wait_until("both to have come back", LONG, || {
+        // A process runs before it has left its stamp.
+        let (db, web) = (up("db.up"), up("web.up"));
+        if db.len() == 2 && web.len() == 2 {
+            Ok(())
+        } else {
+            Err(format!("{} and {} stamps", db.len(), web.len()))
+        }
+    });
+    let last = |name: &str| up(name).last().expect("a stamp").nanos;
+    assert!(last("db.up") < last("web.up"));
     wait_gone(db);
 }
