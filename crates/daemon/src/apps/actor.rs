@@ -265,14 +265,11 @@ impl Actor {
         let count = self.count();
         // What lives and is of no use any more must be ended: it gets a slot too. Of an instance that has no copy at
         // all one is made, to be started if it is wanted.
-        let alive = |known: &BTreeMap<CopyId, Known>| -> Vec<CopyId> {
-            known
-                .iter()
-                .filter(|(_, known)| known.recovered.alive.is_some())
-                .map(|(copy, _)| *copy)
-                .collect()
-        };
-        let living = alive(&known);
+        let living: Vec<CopyId> = known
+            .iter()
+            .filter(|(_, known)| known.recovered.alive.is_some())
+            .map(|(copy, _)| *copy)
+            .collect();
         // First of all: what is decided about copies below is told to it.
         if living.contains(&door::COPY) {
             let known = known.remove(&door::COPY).unwrap_or_default();
@@ -917,6 +914,14 @@ impl Actor {
         }
     }
 
+    /// Has the keeper bind sockets; the answers come as mail for this copy.
+    pub(super) fn ask_for_sockets(&self, copy: CopyId, ask: Vec<sockets::Wanted>) {
+        for wanted in ask {
+            let key = launch::key(&self.name, copy);
+            self.context.link.listen(key, wanted.kept, wanted.address);
+        }
+    }
+
     fn socket_made(&mut self, kept: String, made: Result<OwnedFd, String>) {
         self.sockets
             .answered(kept, made.map(|socket| sockets::port_of(&socket)));
@@ -1074,10 +1079,7 @@ impl Actor {
             sockets::Readiness::There(sockets) => sockets,
             sockets::Readiness::Pending(ask) => {
                 slot.waits_for_sockets = true;
-                for wanted in ask {
-                    let key = launch::key(&self.name, slot.copy);
-                    self.context.link.listen(key, wanted.kept, wanted.address);
-                }
+                self.ask_for_sockets(slot.copy, ask);
                 return;
             }
             sockets::Readiness::Failed(why) => {

@@ -120,7 +120,7 @@ impl Actor {
         let at_work = |slot: &&Slot| {
             slot.spec.door.is_some()
                 // Nothing passes through the door to a trial, and its settings are on trial too.
-                && slot.copy.index != upkeep_supervise::rollout::TRIAL
+                && slot.copy.index != TRIAL
                 && (slot.machine.pid().is_some()
                     || !slot.machine.actual().is_settled()
                     || slot.machine.actual() == Actual::BackingOff)
@@ -190,10 +190,7 @@ impl Actor {
                     return;
                 }
                 sockets::Readiness::Pending(ask) => {
-                    for wanted in ask {
-                        let key = launch::key(&self.name, COPY);
-                        self.context.link.listen(key, wanted.kept, wanted.address);
-                    }
+                    self.ask_for_sockets(COPY, ask);
                     self.look_again(AGAIN);
                     return;
                 }
@@ -260,10 +257,7 @@ impl Actor {
             sockets::Readiness::There(handed) => handed,
             sockets::Readiness::Pending(ask) => {
                 self.door.state = State::Binding;
-                for wanted in ask {
-                    let key = launch::key(&self.name, COPY);
-                    self.context.link.listen(key, wanted.kept, wanted.address);
-                }
+                self.ask_for_sockets(COPY, ask);
                 return;
             }
             sockets::Readiness::Failed(why) => {
@@ -376,9 +370,7 @@ impl Actor {
             .filter_map(|slot| {
                 Some(Upstream {
                     id: slot.copy.to_string(),
-                    port: slot
-                        .port
-                        .filter(|_| slot.copy.index != upkeep_supervise::rollout::TRIAL)?,
+                    port: slot.port.filter(|_| slot.copy.index != TRIAL)?,
                     takes: takes(slot),
                 })
             })
