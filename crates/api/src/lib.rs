@@ -24,5 +24,7 @@
 
 pub mod body;
 pub mod client;
+pub mod crash;
 pub mod error;
+pub mod metrics;
 pub mod routes;
