@@ -7,6 +7,7 @@
 //!   arrived.
 //! - [`process`]: what `/proc` says of processes.
 //! - [`node`]: real Nodes of several versions, and packages of npm.
+//! - [`Screen`]: a real terminal for programs that draw.
 //! - [`load`]: requests to a server, and what became of every one.
 //!
 //! Start reading at [`Home::new`]; a test is usually:
@@ -25,10 +26,12 @@ pub mod load;
 pub mod node;
 pub mod process;
 pub mod python;
+mod screen;
 mod wait;
 
 pub use home::{Following, Home, Output, binary};
 pub use lines::{Numbered, Stamp, stamps, tally};
 pub use load::{Kind, Load, Tally};
 pub use process::{Signal, alive, kill};
+pub use screen::Screen;
 pub use wait::{pass, try_wait_until, wait_until};

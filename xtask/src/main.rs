@@ -13,6 +13,7 @@ mod bench;
 mod check;
 mod fences;
 mod generate;
+mod pictures;
 mod quickstart;
 mod shell;
 mod size;
@@ -27,6 +28,7 @@ cargo xtask VERB
   fences                the arrows between crates, where tokio and `unsafe` may be
   generate [--check]    docs/reference from the code; --check only compares
   quickstart            build, start examples/quickstart, show it
+  pictures              docs/pictures from a real terminal (takes two minutes; needs tmux)
   size                  build the static release binary and weigh it
   bench supervise [--quick] [--only PEER,…] [--rows ROW,…] [--json FILE]
   bench pm2 [--quick]
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         ["generate"] => generate::run(generate::Mode::Write),
         ["generate", "--check"] => generate::run(generate::Mode::Check),
         ["quickstart"] => quickstart::run(),
+        ["pictures"] => pictures::run(),
         ["size"] => size::run(),
         ["bench", "supervise", rest @ ..] => bench::run(rest),
         ["bench", "pm2", rest @ ..] => bench::pm2::run(rest),

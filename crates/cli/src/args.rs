@@ -136,6 +136,15 @@ Examples:
     /// Show apps with the processes below them
     #[command(visible_alias = "ps")]
     Tree,
+    /// Watch apps on a full screen: figures, logs, history; `?` there tells the keys
+    #[command(
+        visible_alias = "top",
+        after_help = "\
+Examples:
+  upkeep monit            all apps
+  upkeep monit shop       only rows with this word (f changes it)"
+    )]
+    Monit(Monit),
     /// Show what was done and what happened
     Events(Events),
     /// Tell whether the daemon answers, and who it is
@@ -371,6 +380,14 @@ pub(crate) struct Logs {
     /// Only the text, without time and source
     #[arg(long)]
     pub(crate) raw: bool,
+}
+
+/// Arguments of `monit`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Monit {
+    /// Show only rows that have all these words in name, state or reason
+    #[arg(value_name = "WORD")]
+    pub(crate) selectors: Vec<String>,
 }
 
 /// Arguments of `events`.

@@ -16,6 +16,7 @@ mod args;
 mod commands;
 mod connect;
 mod exit;
+mod monit;
 mod output;
 mod settings;
 

@@ -80,7 +80,7 @@ pub(super) fn app_path(name: &upkeep_model::id::AppName) -> String {
 }
 
 /// Names may hold letters of any script; paths may not.
-fn percent_encode(text: &str) -> String {
+pub(crate) fn percent_encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'@' | b'+' => {

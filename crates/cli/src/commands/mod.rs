@@ -4,9 +4,9 @@ mod act;
 mod follow;
 mod foreground;
 mod import;
-mod look;
+pub(crate) mod look;
 mod machine;
-mod read;
+pub(crate) mod read;
 mod sandbox;
 mod schedule;
 mod start;
@@ -51,6 +51,7 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Why(one) => look::why(&one.app, settings, output).await,
             Command::Schedule(verb) => schedule::run(verb, settings, output).await,
             Command::Tree => look::tree(settings, output).await,
+            Command::Monit(monit) => crate::monit::run(&monit, settings, output).await,
             Command::Logs(logs) => read::logs(&logs, settings, output).await,
             Command::Events(events) => read::events(&events, settings, output).await,
             Command::Ping => machine::ping(settings, output).await,

@@ -74,8 +74,14 @@ fn name(app: &AppView, instance: &InstanceView) -> String {
 
 /// The state as a word in its colour.
 pub(crate) fn state(app: &AppView, instance: &InstanceView, output: Output) -> String {
+    let (word, paint) = state_word(app, instance);
+    output.paint(paint, word)
+}
+
+/// The state as a word, and how good it is.
+pub(crate) fn state_word(app: &AppView, instance: &InstanceView) -> (&'static str, Paint) {
     let checked = app.has_readiness;
-    let (word, paint) = match instance.actual {
+    match instance.actual {
         // A check fails, and not often enough yet to mean anything.
         Actual::Running if instance.ready && is_failing(instance) => ("running (!)", Paint::Busy),
         Actual::Running if instance.ready => ("running", Paint::Good),
@@ -95,8 +101,7 @@ pub(crate) fn state(app: &AppView, instance: &InstanceView, output: Output) -> S
         Actual::BackingOff => ("backing off", Paint::Bad),
         Actual::Failed => ("failed", Paint::Bad),
         Actual::GaveUp => ("gave up", Paint::Bad),
-    };
-    output.paint(paint, word)
+    }
 }
 
 /// It waits for its time.
@@ -113,7 +118,7 @@ fn is_failing(instance: &InstanceView) -> bool {
 }
 
 /// What a table says beside the state: nothing where all is well.
-fn reason(app: &AppView, instance: &InstanceView) -> String {
+pub(crate) fn reason(app: &AppView, instance: &InstanceView) -> String {
     if let Some(view) = &app.schedule {
         return schedule::short(view);
     }

@@ -86,6 +86,15 @@ impl Clock {
             local.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
         }
     }
+
+    /// `10:03`, or `11-22 10:03` with the date.
+    pub(crate) fn short(&self, at: f64, date: bool) -> String {
+        let Ok(stamp) = Timestamp::from_millisecond(millis(at)) else {
+            return format!("@{at}");
+        };
+        let form = if date { "%m-%d %H:%M" } else { "%H:%M" };
+        stamp.to_zoned(self.zone.clone()).strftime(form).to_string()
+    }
 }
 
 #[expect(
