@@ -128,6 +128,21 @@ impl Client {
         self.call(method_get(), path, None::<&()>).await
     }
 
+    /// Sends one call whose answer is a file.
+    pub async fn download(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<Download, ClientError> {
+        let response = self.send(method, path, body, "*/*").await?;
+        Ok(Download {
+            name: file_name(&response),
+            body: response.into_body(),
+            call: format!("{method} {path}"),
+        })
+    }
+
     /// `GET`s a stream of JSON lines (or of server-sent events, whose `data:` lines are returned).
     pub async fn lines(&mut self, path: &str, follow: bool) -> Result<Lines, ClientError> {
         let accept = if follow {
@@ -199,6 +214,45 @@ impl Client {
 
 const fn method_get() -> &'static str {
     "GET"
+}
+
+/// The name that an answer suggests for its file; never a path.
+fn file_name(response: &Response<Incoming>) -> Option<String> {
+    let header = response.headers().get("content-disposition")?.to_str().ok()?;
+    let name = header.split("filename=\"").nth(1)?.strip_suffix('"')?;
+    let is_plain = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
+    is_plain.then(|| name.to_owned())
+}
+
+/// A file that is on its way.
+#[derive(Debug)]
+pub struct Download {
+    /// What it may be called: a file name without folders.
+    pub name: Option<String>,
+    body: Incoming,
+    call: String,
+}
+
+impl Download {
+    /// The next piece; `None` at its end. An error means that the file is not whole.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => {
+                    return Err(ClientError::Broken {
+                        call: self.call.clone(),
+                        why: error.to_string(),
+                    });
+                }
+            }
+        }
+    }
 }
 
 /// Lines of a streaming answer.

@@ -26,5 +26,6 @@ pub mod body;
 pub mod client;
 pub mod crash;
 pub mod error;
+pub mod inspect;
 pub mod metrics;
 pub mod routes;

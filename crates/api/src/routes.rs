@@ -51,6 +51,18 @@ pub const ROUTES: &[Route] = &[
     ),
     route(
         "POST",
+        "/v1/apps/{name}/heap",
+        &[200, 409, 422],
+        "Takes a snapshot of the heap of a Node app, or samples what it allocates; answers with a file.",
+    ),
+    route(
+        "POST",
+        "/v1/apps/{name}/profile",
+        &[200, 409, 422],
+        "Profiles the processor time of a Node app; answers with a file.",
+    ),
+    route(
+        "POST",
         "/v1/apps/{name}/reload",
         &[200, 422],
         "Replaces every copy of one app without a gap.",

@@ -133,6 +133,19 @@ Examples:
   upkeep logs shop worker -f     of two apps, and what comes
   upkeep logs shop --err --since 2h --grep 'timeout|refused'")]
     Logs(Logs),
+    /// Write a snapshot of the heap of a Node app, or sample what it allocates: a file for Chrome's developer tools
+    #[command(after_help = "\
+Examples:
+  upkeep heap shop                   shop-0-1234.heapsnapshot; the app stands still while it is taken
+  upkeep heap shop:1 -o now.heapsnapshot
+  upkeep heap shop --sampling 30s    what it allocates in 30 s; does not stop it")]
+    Heap(Heap),
+    /// Write where the processor time of a Node app goes: a file for Chrome's developer tools
+    #[command(after_help = "\
+Examples:
+  upkeep profile shop                10 seconds, to shop-0-1234.cpuprofile
+  upkeep profile shop:1 --for 1m")]
+    Profile(Profile),
     /// Show apps with the processes below them
     #[command(visible_alias = "ps")]
     Tree,
@@ -380,6 +393,40 @@ pub(crate) struct Logs {
     /// Only the text, without time and source
     #[arg(long)]
     pub(crate) raw: bool,
+}
+
+/// Arguments of `heap`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Heap {
+    /// Name, `NAME:INDEX` or id
+    #[arg(value_name = "APP")]
+    pub(crate) app: String,
+    /// Where to write [default: NAME-INDEX-PID.heapsnapshot here]; `-`: standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Sample allocations for so long instead
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) sampling: Option<Span>,
+    /// Also if the app may then need more memory than it may use
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Arguments of `profile`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Profile {
+    /// Name, `NAME:INDEX` or id
+    #[arg(value_name = "APP")]
+    pub(crate) app: String,
+    /// Where to write [default: NAME-INDEX-PID.cpuprofile here]; `-`: standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// For how long
+    #[arg(long = "for", value_name = "SPAN", default_value = "10s")]
+    pub(crate) span: Span,
+    /// Between two samples
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 1000)]
+    pub(crate) interval: u64,
 }
 
 /// Arguments of `monit`.

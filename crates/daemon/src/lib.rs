@@ -40,6 +40,7 @@ mod cage;
 mod command;
 mod events;
 mod http;
+mod inspect;
 mod keeper_link;
 mod logs;
 mod main_loop;

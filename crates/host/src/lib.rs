@@ -21,3 +21,4 @@
 
 pub mod facts;
 pub mod home;
+pub mod sockets;

@@ -4,6 +4,7 @@ mod act;
 mod follow;
 mod foreground;
 mod import;
+mod inspect;
 pub(crate) mod look;
 mod machine;
 pub(crate) mod read;
@@ -50,6 +51,8 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Sandbox(Sandbox::Score(one)) => sandbox::score(&one.app, settings, output).await,
             Command::Why(one) => look::why(&one.app, settings, output).await,
             Command::Schedule(verb) => schedule::run(verb, settings, output).await,
+            Command::Heap(heap) => inspect::heap(heap, settings, output).await,
+            Command::Profile(profile) => inspect::profile(profile, settings, output).await,
             Command::Tree => look::tree(settings, output).await,
             Command::Monit(monit) => crate::monit::run(&monit, settings, output).await,
             Command::Logs(logs) => read::logs(&logs, settings, output).await,

@@ -5,6 +5,7 @@
 //! and can get it in no other way, so that none can be written that forgot to ask.
 
 mod error;
+mod inspect;
 mod routes;
 mod stream;
 

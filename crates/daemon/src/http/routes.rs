@@ -21,7 +21,7 @@ use upkeep_api::{
 };
 use upkeep_model::{app::AppSpec, id::AppName};
 
-use super::{Authorized, Shared, error::ApiError, stream};
+use super::{Authorized, Shared, error::ApiError, inspect, stream};
 use crate::{
     apps::{directory::AppEntry, launch, schedule, selector, view},
     cage,
@@ -30,7 +30,7 @@ use crate::{
 };
 
 type Api = State<Arc<Shared>>;
-type Answer = Result<Response, ApiError>;
+pub(super) type Answer = Result<Response, ApiError>;
 
 /// The handler of each route of the table. A route without one does not compile into a router: see the test.
 fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
@@ -40,6 +40,8 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
         ("GET", "/v1/apps/{name}") => routing::get(show_app),
         ("DELETE", "/v1/apps/{name}") => routing::delete(delete_app),
         ("GET", "/v1/apps/{name}/exposure") => routing::get(show_exposure),
+        ("POST", "/v1/apps/{name}/heap") => routing::post(inspect::heap),
+        ("POST", "/v1/apps/{name}/profile") => routing::post(inspect::profile),
         ("POST", "/v1/apps/{name}/reload") => routing::post(reload_app),
         ("POST", "/v1/apps/{name}/restart") => routing::post(restart_app),
         ("POST", "/v1/apps/{name}/rollback") => routing::post(rollback),
@@ -102,7 +104,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 }
 
 /// A body as JSON; an empty one means the default.
-fn parse<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, ApiError> {
     if body.is_empty() {
         return Ok(T::default());
     }
@@ -126,7 +128,7 @@ fn query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, ApiError> {
         .map_err(|error| Refusal::new(Code::BadRequest, format!("failed to read the query: {error}")).into())
 }
 
-fn known(shared: &Shared, name: &str) -> Result<(AppName, AppEntry), ApiError> {
+pub(super) fn known(shared: &Shared, name: &str) -> Result<(AppName, AppEntry), ApiError> {
     let unknown = || {
         ApiError(Refusal::new(
             Code::NotFound,
