@@ -21,6 +21,10 @@ pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
             "docs/reference/upkeep.schema.json",
             upkeep_model::file::schema::json_schema(),
         ),
+        (
+            "docs/reference/settings.schema.json",
+            upkeep_model::file::settings::json_schema(),
+        ),
     ];
     for (name, text) in files {
         let path = shell::root().join(name);

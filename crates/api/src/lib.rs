@@ -29,3 +29,4 @@ pub mod error;
 pub mod inspect;
 pub mod metrics;
 pub mod routes;
+pub mod settings;

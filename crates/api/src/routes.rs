@@ -165,6 +165,18 @@ pub const ROUTES: &[Route] = &[
         &[200],
         "Stops all that is selected, dependents first.",
     ),
+    route(
+        "GET",
+        "/v1/settings",
+        &[200],
+        "Shows the settings of the machine with their revision.",
+    ),
+    route(
+        "PUT",
+        "/v1/settings",
+        &[200, 409, 422],
+        "Replaces the settings of the machine.",
+    ),
     route("PUT", "/v1/snapshot", &[200], "Saves the list of apps."),
     route(
         "POST",

@@ -126,6 +126,16 @@ Examples:
   upkeep start backup                runs it now"
     )]
     Schedule(ScheduleVerb),
+    /// Show and change settings of the machine: disk space that logs leave free, where figures go, who is alerted
+    #[command(after_help = "\
+Examples:
+  upkeep settings                        what is set
+  upkeep settings check settings.yaml    whether a file is right
+  upkeep settings set settings.yaml      replace all settings by those of a file")]
+    Settings {
+        #[command(subcommand)]
+        verb: Option<SettingsVerb>,
+    },
     /// Show what apps print
     #[command(after_help = "\
 Examples:
@@ -352,6 +362,28 @@ pub(crate) enum ScheduleVerb {
         /// How many times
         #[arg(short = 'n', long = "times", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
         times: u16,
+    },
+}
+
+/// Verbs of settings.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum SettingsVerb {
+    /// Show what is set, as YAML
+    Show,
+    /// Replace all settings by those of a file
+    Set {
+        /// The file (YAML, TOML or JSON), or `-` for YAML on standard input
+        #[arg(value_name = "FILE")]
+        file: String,
+        /// Only if the last change was this one
+        #[arg(long, value_name = "REVISION")]
+        revision: Option<u64>,
+    },
+    /// Check a file, and change nothing
+    Check {
+        /// The file, or `-`
+        #[arg(value_name = "FILE")]
+        file: String,
     },
 }
 

@@ -47,6 +47,7 @@ mod main_loop;
 mod node;
 mod pm2;
 mod recovery;
+mod settings;
 mod tasks;
 
 pub use main_loop::{DaemonError, DaemonSettings, run};

@@ -36,6 +36,7 @@ use crate::{
     logs::pump::Pump,
     pm2::{self, God},
     recovery::{RecoveryError, recover},
+    settings as machine_settings,
     tasks::Task,
 };
 
@@ -165,10 +166,13 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let (outcomes, settled) = mpsc::channel(exits::OUTCOMES);
     let (concluded, mut conclusions) = mpsc::channel(CONCLUSIONS);
     let directory = Arc::new(Directory::default());
+    let events = Events::new(Arc::clone(&store));
+    let machine = machine_settings::Holder::load(store.as_ref(), events.clone())?;
     let context = Rc::new(Context {
         link,
         pump: Pump::start().map_err(DaemonError::Runtime)?,
-        events: Events::new(Arc::clone(&store)),
+        events,
+        settings: Arc::clone(&machine),
         directory: Arc::clone(&directory),
         logs: settings.home.logs(),
         changes: watch::channel(0).0,
@@ -209,6 +213,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         greeting,
         directory,
         events: context.events.clone(),
+        settings: machine,
         statuses: context.pump.statuses(),
         usage,
         commands,

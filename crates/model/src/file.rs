@@ -27,6 +27,7 @@ pub mod parse;
 pub mod procfile;
 pub mod resolve;
 pub mod schema;
+pub mod settings;
 pub mod split;
 pub mod tree;
 pub mod v1;

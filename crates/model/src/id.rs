@@ -93,6 +93,15 @@ impl<'de> Deserialize<'de> for AppName {
     }
 }
 
+impl schemars::JsonSchema for AppName {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Name".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "minLength": 1, "maxLength": APP_NAME_MAX})
+    }
+}
+
 /// One running copy of an app: `shop:0`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InstanceId {

@@ -21,6 +21,7 @@ pub mod restart;
 pub mod rollout;
 pub mod sandbox;
 pub mod schedule;
+pub mod settings;
 pub mod size;
 pub mod state;
 pub mod stop;

@@ -10,10 +10,11 @@ mod machine;
 pub(crate) mod read;
 mod sandbox;
 mod schedule;
+mod settings;
 mod start;
 
 use crate::{
-    args::{Command, RolloutFlags, Sandbox},
+    args::{Command, RolloutFlags, Sandbox, SettingsVerb},
     exit::Exit,
     output::Output,
     settings::Settings,
@@ -27,6 +28,9 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
         Command::HelpAll => return machine::help_all(output),
         Command::Validate(validate) => return start::validate(&validate, output),
         Command::Import(import) => return import::import(&import, output),
+        Command::Settings {
+            verb: Some(SettingsVerb::Check { file }),
+        } => return self::settings::check(&file, output),
         Command::Sandbox(Sandbox::Levels) => return sandbox::levels(output),
         _ => {}
     }
@@ -53,6 +57,7 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Schedule(verb) => schedule::run(verb, settings, output).await,
             Command::Heap(heap) => inspect::heap(heap, settings, output).await,
             Command::Profile(profile) => inspect::profile(profile, settings, output).await,
+            Command::Settings { verb } => self::settings::run(verb, settings, output).await,
             Command::Tree => look::tree(settings, output).await,
             Command::Monit(monit) => crate::monit::run(&monit, settings, output).await,
             Command::Logs(logs) => read::logs(&logs, settings, output).await,

@@ -73,6 +73,8 @@ pub(crate) struct Context {
     /// Log pipes that we hold or have asked for, and how many there may be: the API needs descriptors too.
     pub(crate) pipes: Cell<u64>,
     pub(crate) pipes_max: u64,
+    /// Settings of the machine.
+    pub(crate) settings: Arc<crate::settings::Holder>,
     /// How replacements ended.
     pub(crate) concluded: mpsc::Sender<Concluded>,
 }

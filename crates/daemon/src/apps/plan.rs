@@ -268,7 +268,8 @@ fn differences(old: &AppSpec, new: &AppSpec) -> Vec<Difference> {
     found
 }
 
-fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<Difference>) {
+/// What is not the same in two trees, by the ways to it.
+pub(crate) fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<Difference>) {
     if old == new {
         return;
     }

@@ -6,6 +6,7 @@
 
 mod error;
 mod inspect;
+mod machine;
 mod routes;
 mod stream;
 
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) greeting: Greeting,
     pub(crate) directory: Arc<Directory>,
     pub(crate) events: Events,
+    pub(crate) settings: Arc<crate::settings::Holder>,
     pub(crate) statuses: Statuses,
     pub(crate) usage: Arc<Usage>,
     pub(crate) commands: mpsc::Sender<command::Request>,

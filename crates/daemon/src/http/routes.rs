@@ -21,7 +21,7 @@ use upkeep_api::{
 };
 use upkeep_model::{app::AppSpec, id::AppName};
 
-use super::{Authorized, Shared, error::ApiError, inspect, stream};
+use super::{Authorized, Shared, error::ApiError, inspect, machine, stream};
 use crate::{
     apps::{directory::AppEntry, launch, schedule, selector, view},
     cage,
@@ -29,7 +29,7 @@ use crate::{
     logs::{files, read},
 };
 
-type Api = State<Arc<Shared>>;
+pub(super) type Api = State<Arc<Shared>>;
 pub(super) type Answer = Result<Response, ApiError>;
 
 /// The handler of each route of the table. A route without one does not compile into a router: see the test.
@@ -61,6 +61,8 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
         ("POST", "/v1/selections/restart") => routing::post(restart),
         ("POST", "/v1/selections/start") => routing::post(start),
         ("POST", "/v1/selections/stop") => routing::post(stop),
+        ("GET", "/v1/settings") => routing::get(machine::show_settings),
+        ("PUT", "/v1/settings") => routing::put(machine::put_settings),
         ("PUT", "/v1/snapshot") => routing::put(save),
         ("POST", "/v1/snapshot/restore") => routing::post(restore),
         _ => return None,
@@ -97,7 +99,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     .into()
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
     let bytes = serde_json::to_vec(body)
         .map_err(|error| Refusal::new(Code::Internal, format!("failed to encode the answer: {error}")))?;
     Ok((status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response())
@@ -111,7 +113,7 @@ pub(super) fn parse<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Ap
     parse_required(body)
 }
 
-fn parse_required<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+pub(super) fn parse_required<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         // A wrong value of a right shape is the user's to correct, like any rule that is broken.
         let code = if error.is_data() {
@@ -123,7 +125,7 @@ fn parse_required<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     })
 }
 
-fn query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, ApiError> {
+pub(super) fn query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, ApiError> {
     serde_urlencoded::from_str(query.unwrap_or_default())
         .map_err(|error| Refusal::new(Code::BadRequest, format!("failed to read the query: {error}")).into())
 }
@@ -185,7 +187,7 @@ fn masked(spec: &AppSpec) -> AppSpec {
 /// Stands for a value that is not shown.
 const HIDDEN: &str = "(hidden)";
 
-fn log_places(shared: &Shared, entry: &AppEntry) -> Vec<launch::LogPlace> {
+pub(super) fn log_places(shared: &Shared, entry: &AppEntry) -> Vec<launch::LogPlace> {
     let spec = &entry.record.spec;
     let mut places: Vec<launch::LogPlace> = Vec::new();
     for index in 0..spec.instances {

@@ -1,0 +1,182 @@
+//! Rules over several settings at once; those over one value are in its type.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Settings,
+    alerts::{Channel, Email, Figure, MailTls, Rule, RuleKind, Threshold},
+};
+
+/// A setting that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{}`: {message}", path.join("."))]
+pub struct Invalid {
+    /// The way to it: `alerts`, `rules`, `0`, `channels`.
+    pub path: Vec<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+fn invalid(path: &[&str], message: impl Into<String>) -> Result<(), Invalid> {
+    Err(Invalid {
+        path: path.iter().map(|step| (*step).to_owned()).collect(),
+        message: message.into(),
+    })
+}
+
+/// More of them nobody means.
+const CHANNELS_MAX: usize = 50;
+const RULES_MAX: usize = 200;
+
+impl Settings {
+    /// Whether all parts fit together.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if let Some(otlp) = &self.otlp
+            && otlp.interval.is_some_and(|interval| interval.as_millis() < 1000)
+        {
+            return invalid(&["otlp", "interval"], "expected 1s or longer");
+        }
+        let alerts = &self.alerts;
+        if alerts.channels.len() > CHANNELS_MAX {
+            return invalid(
+                &["alerts", "channels"],
+                format!("expected at most {CHANNELS_MAX} of them"),
+            );
+        }
+        if alerts.rules.len() > RULES_MAX {
+            return invalid(
+                &["alerts", "rules"],
+                format!("expected at most {RULES_MAX} of them"),
+            );
+        }
+        for (name, channel) in &alerts.channels {
+            check_channel(name.as_str(), channel)?;
+        }
+        let mut names = BTreeSet::new();
+        for (at, rule) in alerts.rules.iter().enumerate() {
+            let at = at.to_string();
+            if let Some(name) = &rule.name
+                && !names.insert(name)
+            {
+                return invalid(
+                    &["alerts", "rules", &at, "name"],
+                    format!("there are two rules `{name}`"),
+                );
+            }
+            for channel in &rule.channels {
+                if !alerts.channels.contains_key(channel) {
+                    let known: Vec<&str> = alerts.channels.keys().map(|name| name.as_str()).collect();
+                    return invalid(
+                        &["alerts", "rules", &at, "channels"],
+                        format!("there is no channel `{channel}`, only: {}", known.join(", ")),
+                    );
+                }
+            }
+            check_rule(&at, rule)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_channel(name: &str, channel: &Channel) -> Result<(), Invalid> {
+    let path = ["alerts", "channels", name];
+    let ways = usize::from(channel.email.is_some())
+        + usize::from(channel.webhook.is_some())
+        + usize::from(channel.command.is_some());
+    if ways != 1 {
+        return invalid(&path, "expected one of `email`, `webhook` and `command`");
+    }
+    if let Some(email) = &channel.email {
+        check_email(name, email)?;
+    }
+    if let Some(command) = &channel.command {
+        let program = command.run.first().map(String::as_str).unwrap_or_default();
+        if program.is_empty() || command.run.iter().any(|word| word.contains('\0')) {
+            return invalid(&[path[0], path[1], name, "command", "run"], "expected a program");
+        }
+    }
+    Ok(())
+}
+
+fn check_email(name: &str, email: &Email) -> Result<(), Invalid> {
+    let path = |key: &'static str| ["alerts", "channels", name, "email", key];
+    if email.host.is_empty() || email.host.contains(['/', ' ', ':']) {
+        return invalid(
+            &path("host"),
+            "expected the name of a host, such as `smtp.example.org`",
+        );
+    }
+    if email.to.is_empty() {
+        return invalid(&path("to"), "expected at least one address");
+    }
+    if email.user.is_some() != email.password_file.is_some() {
+        return invalid(&path("user"), "`user` and `password_file` go together");
+    }
+    let local = email.host == "localhost"
+        || email
+            .host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    if email.user.is_some() && email.tls == Some(MailTls::Never) && !local {
+        return invalid(
+            &path("tls"),
+            "a password is not sent in the open to another machine",
+        );
+    }
+    Ok(())
+}
+
+fn check_rule(at: &str, rule: &Rule) -> Result<(), Invalid> {
+    let path = |key: &'static str| ["alerts", "rules", at, key];
+    let is_over = rule.on == RuleKind::OverLimit;
+    if is_over && rule.metric.is_none() {
+        return invalid(&path("metric"), "`over_limit` needs a `metric`, such as `memory`");
+    }
+    if !is_over && rule.metric.is_some() {
+        return invalid(&path("metric"), "only `over_limit` has a `metric`");
+    }
+    if is_over && rule.threshold.is_none() {
+        return invalid(
+            &path("threshold"),
+            "`over_limit` needs a `threshold`, such as `90%`",
+        );
+    }
+    if !matches!(rule.on, RuleKind::OverLimit | RuleKind::DiskFloor)
+        && (rule.threshold.is_some() || rule.resolve_at.is_some())
+    {
+        return invalid(
+            &path("threshold"),
+            "only `over_limit` and `disk_floor` have a `threshold`",
+        );
+    }
+    let no_whole = [Figure::Fds, Figure::Threads, Figure::HostLoad];
+    if matches!(rule.threshold, Some(Threshold::Percent(_)))
+        && rule.metric.is_some_and(|metric| no_whole.contains(&metric))
+    {
+        return invalid(
+            &path("threshold"),
+            "there is nothing that this could be a share of",
+        );
+    }
+    let wrong_way = match (rule.threshold, rule.resolve_at) {
+        (Some(Threshold::Absolute(on)), Some(Threshold::Absolute(off)))
+        | (Some(Threshold::Percent(on)), Some(Threshold::Percent(off))) => {
+            if rule.on == RuleKind::DiskFloor {
+                off < on
+            } else {
+                off > on
+            }
+        }
+        (_, None) => false,
+        _ => {
+            return invalid(
+                &path("resolve_at"),
+                "expected the same unit as that of `threshold`",
+            );
+        }
+    };
+    if wrong_way {
+        return invalid(&path("resolve_at"), "lies on the wrong side of `threshold`");
+    }
+    Ok(())
+}
