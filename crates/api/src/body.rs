@@ -537,8 +537,37 @@ pub struct EventList {
     pub events: Vec<Event>,
 }
 
+impl Event {
+    /// Whether it tells that something went wrong.
+    pub fn is_failure(&self) -> bool {
+        match self.what.as_str() {
+            "exited" => self.details.get("abnormal").is_some_and(|value| value == true),
+            "start_failed" | "unhealthy" | "unready" | "refused" | "returned" | "broken" | "killed"
+            | "leak" | "log_trouble" | "listen_refused" | "hook_failed" | "missed" | "skipped"
+            | "run_failed" | "run_timeout" | "alert_undelivered" => true,
+            "alert" => self.result == "firing",
+            _ => false,
+        }
+    }
+
+    /// Whether a query asks for it.
+    pub fn is_asked_for(&self, query: &EventQuery) -> bool {
+        let of_app = |app: &str| {
+            self.target.split(' ').any(|target| {
+                target == app || target.strip_prefix(app).is_some_and(|rest| rest.starts_with(':'))
+            })
+        };
+        query.app.as_deref().is_none_or(of_app)
+            && (query.kind.is_empty() || query.kind.split(',').any(|kind| kind == self.what))
+            && query.who.as_deref().is_none_or(|who| self.who.contains(who))
+            && query.since.is_none_or(|since| self.at >= since)
+            && query.until.is_none_or(|until| self.at <= until)
+            && (!query.failed || self.is_failure())
+    }
+}
+
 /// Query of `GET /v1/events`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EventQuery {
     /// Only events with higher ids.
     pub after: Option<u64>,
@@ -546,6 +575,18 @@ pub struct EventQuery {
     pub limit: Option<usize>,
     /// Only those of this app or instance.
     pub app: Option<String>,
+    /// Only of these kinds (`apply`, `exited`, …), separated by commas; empty: all.
+    #[serde(default)]
+    pub kind: String,
+    /// Only by whom: a part of the name.
+    pub who: Option<String>,
+    /// Only since this time.
+    pub since: Option<UnixTime>,
+    /// Only until this time.
+    pub until: Option<UnixTime>,
+    /// Only what went wrong: see [`Event::is_failure`].
+    #[serde(default)]
+    pub failed: bool,
     /// Go on with what happens from now.
     #[serde(default)]
     pub follow: bool,

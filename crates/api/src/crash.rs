@@ -1,7 +1,7 @@
 //! Why it died: what is kept of every abnormal exit.
 
 use serde::{Deserialize, Serialize};
-use upkeep_model::{exit::Exit, id::AppName};
+use upkeep_model::{exit::Exit, id::AppName, state::Actual};
 
 use crate::{
     body::{Event, LogLine, UnixTime},
@@ -11,7 +11,7 @@ use crate::{
 /// Answer of `GET /v1/apps/{name}/crashes`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CrashList {
-    /// Newest first.
+    /// Newest first: at most 20, fewer where other apps crash more.
     pub crashes: Vec<CrashSummary>,
 }
 
@@ -24,14 +24,18 @@ pub struct CrashSummary {
     pub at: UnixTime,
     /// Which instance.
     pub index: u32,
-    /// How it ended.
-    pub exit: Exit,
+    /// How it ended; absent: it could not be started.
+    #[serde(default)]
+    pub exit: Option<Exit>,
     /// The same in words: `killed by SIGSEGV (core dumped)`.
     pub cause: String,
     /// How long it had run, in ms.
     pub uptime_ms: u64,
     /// What was decided about it.
     pub verdict: String,
+    /// The state that this led to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<Actual>,
 }
 
 /// Everything that is known of a crash: answer of `GET /v1/apps/{name}/crashes/{id}`.
@@ -42,10 +46,16 @@ pub struct Crash {
     /// In a line.
     #[serde(flatten)]
     pub summary: CrashSummary,
-    /// Its process.
+    /// Its process; 0: it could not be started.
     pub pid: u32,
+    /// How many crashes of this app came shortly before and have no dossier, because there were too many.
+    #[serde(default)]
+    pub skipped: u32,
     /// Highest resident memory of any of its processes, in bytes, as the kernel counted.
     pub max_rss_bytes: u64,
+    /// Its limit of memory, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit_bytes: Option<u64>,
     /// The last lines it printed, oldest first: at most 200.
     pub logs: Vec<LogLine>,
     /// Its figures in the minutes before.

@@ -45,6 +45,18 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", "/v1/apps/{name}", &[200], "Stops and forgets one app."),
     route(
         "GET",
+        "/v1/apps/{name}/crashes",
+        &[200],
+        "Lists the crashes of one app, newest first.",
+    ),
+    route(
+        "GET",
+        "/v1/apps/{name}/crashes/{id}",
+        &[200],
+        "Shows all that is known of one crash; the id `last` is the newest.",
+    ),
+    route(
+        "GET",
         "/v1/apps/{name}/exposure",
         &[200],
         "Weighs how much harm one app could do, and says what would close it.",

@@ -111,8 +111,13 @@ Examples:
     /// Show everything about an app
     #[command(visible_aliases = ["describe", "info"])]
     Show(One),
-    /// Say why an app is in the state it is in
-    Why(One),
+    /// Say why an app is in the state it is in, and why it died last
+    #[command(after_help = "\
+Examples:
+  upkeep why shop              its state, what led to it, and its last crash
+  upkeep why shop --all        every crash that is kept, in a line each
+  upkeep why shop --id 4711    all that is known of one of them")]
+    Why(Why),
     /// Keep an app apart from the machine: what the levels are, how exposed an app is
     #[command(subcommand)]
     Sandbox(Sandbox),
@@ -168,7 +173,14 @@ Examples:
   upkeep monit shop       only rows with this word (f changes it)"
     )]
     Monit(Monit),
-    /// Show what was done and what happened
+    /// Show what was done and what happened: who, what, why, and what came of it
+    #[command(after_help = "\
+Examples:
+  upkeep events                        the last 30 actions and changes
+  upkeep events shop --since 2h        of one app
+  upkeep events --failed               only what went wrong
+  upkeep events --kind apply,settings --who 'uid 1000'
+  upkeep events -f --json              what comes, as a line of JSON each")]
     Events(Events),
     /// Tell whether the daemon answers, and who it is
     Ping,
@@ -348,6 +360,20 @@ pub(crate) struct One {
     pub(crate) app: String,
 }
 
+/// Arguments of `why`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Why {
+    /// Name or id
+    #[arg(value_name = "APP")]
+    pub(crate) app: String,
+    /// List every crash that is kept
+    #[arg(long, conflicts_with = "id")]
+    pub(crate) all: bool,
+    /// Show this crash
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<u64>,
+}
+
 /// Verbs of schedules.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ScheduleVerb {
@@ -475,10 +501,28 @@ pub(crate) struct Events {
     /// Only of this app or instance
     #[arg(value_name = "APP")]
     pub(crate) app: Option<String>,
-    /// How many of the newest
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 30)]
-    pub(crate) lines: usize,
-    /// Go on with what comes
+    /// The same as APP
+    #[arg(long = "app", value_name = "APP", conflicts_with = "app")]
+    pub(crate) app_flag: Option<String>,
+    /// Only of these kinds: `apply`, `exited`, `settings`, … (`apply,reload`)
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
+    pub(crate) kind: Vec<String>,
+    /// Only by whom: `upkeep` for what happened by itself, or a part of the name (`uid 1000`)
+    #[arg(long, value_name = "WHO")]
+    pub(crate) who: Option<String>,
+    /// Only since a time (`2026-11-22T10:00`, `10:30`) or for a span (`2h`)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only until a time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Only what went wrong
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// How many of the newest [default: 30; all that is kept with --since]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) lines: Option<usize>,
+    /// Go on with what comes, also across daemons
     #[arg(short, long)]
     pub(crate) follow: bool,
 }

@@ -25,6 +25,7 @@
 //! | · `probe` tasks | readiness checks | time | mail to their actor |
 //! | `http` | HTTP runtime (current-thread) | the unix socket | commands, answers, streams |
 //! | `http` blocking pool | reading log files | | lines |
+//! | `crashes` | [`crashes`]: a dossier of each abnormal exit | the event log | files |
 //! | `log-pump` | [`logs::pump`] | log pipes | log files |
 //! | `store-writer` | [`upkeep_store::embedded`] | transactions | commits |
 //!
@@ -38,6 +39,7 @@
 mod apps;
 mod cage;
 mod command;
+mod crashes;
 mod events;
 mod http;
 mod inspect;

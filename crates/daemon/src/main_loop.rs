@@ -30,6 +30,7 @@ use crate::{
         view::Usage,
     },
     command::{self, Command, Principal, Refusal},
+    crashes,
     events::Events,
     http,
     keeper_link::{AskError, KeeperLink, News},
@@ -186,6 +187,16 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let actors = recover(&context, &store, listing, exits)?;
     crate::cage::protect(vec![settings.home.root.clone(), settings.home.run.clone()]);
     let usage = Arc::new(Usage::default());
+    let archive = crashes::archive::Archive::new(settings.home.crashes());
+    crashes::start(crashes::Sources {
+        events: context.events.clone(),
+        directory: Arc::clone(&directory),
+        logs: settings.home.logs(),
+        archive: archive.clone(),
+        drainer: context.pump.drainer().map_err(DaemonError::Runtime)?,
+        history: None,
+    })
+    .map_err(DaemonError::Runtime)?;
     let director = Director::new(
         Rc::clone(&context),
         store.as_ref(),
@@ -214,6 +225,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         directory,
         events: context.events.clone(),
         settings: machine,
+        crashes: archive,
         statuses: context.pump.statuses(),
         usage,
         commands,
@@ -469,6 +481,7 @@ async fn post(context: &Rc<Context>, key: &str, letter: impl FnOnce(CopyId) -> M
             &record,
             context.epoch,
             "of an app that was deleted".to_owned(),
+            exits::Meaning::default(),
         );
         exits::store(&context.events, &context.outcomes, event, record.seq);
     }

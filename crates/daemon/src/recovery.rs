@@ -258,6 +258,7 @@ fn unwanted(context: &Rc<Context>, app: &AppName, copy: CopyId, known: Known) {
             &record,
             context.epoch,
             verdict,
+            exits::Meaning::default(),
         );
         exits::store(&context.events, &context.outcomes, event, record.seq);
     }

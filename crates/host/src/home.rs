@@ -124,6 +124,11 @@ impl Home {
         self.root.join("dump.json")
     }
 
+    /// Dossiers of crashes.
+    pub fn crashes(&self) -> PathBuf {
+        self.root.join("crashes")
+    }
+
     /// Logs of apps.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")

@@ -88,6 +88,17 @@ pub struct Policy {
     pub has_readiness: bool,
 }
 
+/// What the end of a process means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending<'a> {
+    /// It was told to end.
+    Ordered,
+    /// It was ended because a check found that it does no good, and why.
+    Unhealthy(&'a str),
+    /// Nobody asked for it.
+    ByItself,
+}
+
 /// One instance. Serialisable, so that the next daemon continues where this one was killed; a snapshot of another
 /// version is refused by its deserialiser.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -281,6 +292,18 @@ impl Instance {
     /// Whether it is ready; never while it is not running.
     pub fn is_ready(&self) -> bool {
         self.ready
+    }
+
+    /// What it means if its process ends now.
+    pub fn ending(&self) -> Ending<'_> {
+        let ends = matches!(self.actual, Actual::Stopping | Actual::Killing);
+        match &self.unhealthy {
+            Some(why) if ends && self.desired == Desired::Up && self.again == Again::No => {
+                Ending::Unhealthy(why)
+            }
+            _ if ends || self.desired == Desired::Down || self.again != Again::No => Ending::Ordered,
+            _ => Ending::ByItself,
+        }
     }
 
     /// Why it is in this state, for people.

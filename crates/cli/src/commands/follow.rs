@@ -1,4 +1,4 @@
-//! Following log lines across daemons: whoever follows is not cut off because the daemon was killed or replaced.
+//! Following log lines and events across daemons: whoever follows is not cut off because the daemon was killed or replaced.
 //!
 //! A new connection asks for the last few seconds again. What was seen already is recognised by its source and time:
 //! lines of one source come in order, and their times are those of the log's index, which do not change. So each line
@@ -10,7 +10,7 @@ use std::{
 };
 
 use upkeep_api::{
-    body::{LogLine, LogQuery, Stream, UnixTime},
+    body::{Event, EventQuery, LogLine, LogQuery, Stream, UnixTime},
     client::{Client, ClientError, Lines, with_query},
 };
 
@@ -84,29 +84,84 @@ impl<'a> Follower<'a> {
             query.since = since;
         }
         let path = with_query("/v1/logs", &query);
-        let deadline = Instant::now() + PATIENCE;
+        (self.client, self.lines) = reopen(self.settings, &path).await?;
+        Ok(())
+    }
+}
+
+/// A stream of events that survives its daemon: it goes on after the id of the last one.
+#[derive(Debug)]
+pub(crate) struct EventFollower<'a> {
+    settings: &'a Settings,
+    query: EventQuery,
+    /// Keeps the connection.
+    _client: Client,
+    lines: Lines,
+}
+
+impl<'a> EventFollower<'a> {
+    /// Begins to follow.
+    pub(crate) async fn open(settings: &'a Settings, query: EventQuery) -> anyhow::Result<Self> {
+        let mut client = connect_or_start(settings).await?;
+        let lines = client.lines(&with_query("/v1/events", &query), true).await?;
+        Ok(Self {
+            settings,
+            query,
+            _client: client,
+            lines,
+        })
+    }
+
+    /// The next event. Cancel-safe, as that of log lines.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Event> {
         loop {
-            if keeper_of(self.settings).is_none() {
-                return Err(Advised::new(Exit::Unreachable, "the daemon has ended").into());
-            }
-            let again = async {
-                let mut client = connect(self.settings).await?;
-                let lines = client.lines(&path, true).await?;
-                Ok::<_, ClientError>((client, lines))
-            };
-            match again.await {
-                Ok((client, lines)) => {
-                    (self.client, self.lines) = (client, lines);
-                    return Ok(());
+            match self.lines.next::<Event>().await {
+                Ok(Some(event)) if self.query.after.is_some_and(|after| event.id <= after) => {}
+                Ok(Some(event)) => {
+                    self.query.after = Some(event.id);
+                    return Ok(event);
                 }
-                // There is none yet, or the last breath of the old one was taken for the first of the new one.
-                Err(ClientError::Broken { .. } | ClientError::Unreachable { .. })
-                    if Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(STEP).await;
+                Ok(None) | Err(ClientError::Broken { .. } | ClientError::Unreachable { .. }) => {
+                    self.resume().await?;
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    async fn resume(&mut self) -> anyhow::Result<()> {
+        let mut query = self.query.clone();
+        if query.after.is_some() {
+            // All that was missed, not only the newest of it.
+            query.limit = None;
+        }
+        let path = with_query("/v1/events", &query);
+        (self._client, self.lines) = reopen(self.settings, &path).await?;
+        Ok(())
+    }
+}
+
+/// Connects again once there is a daemon.
+async fn reopen(settings: &Settings, path: &str) -> anyhow::Result<(Client, Lines)> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if keeper_of(settings).is_none() {
+            return Err(Advised::new(Exit::Unreachable, "the daemon has ended").into());
+        }
+        let again = async {
+            let mut client = connect(settings).await?;
+            let lines = client.lines(path, true).await?;
+            Ok::<_, ClientError>((client, lines))
+        };
+        match again.await {
+            Ok(opened) => return Ok(opened),
+            // There is none yet, or the last breath of the old one was taken for the first of the new one.
+            Err(ClientError::Broken { .. } | ClientError::Unreachable { .. })
+                if Instant::now() < deadline =>
+            {
+                tokio::time::sleep(STEP).await;
+            }
+            Err(error) => return Err(error.into()),
         }
     }
 }

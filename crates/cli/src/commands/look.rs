@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use anyhow::Context;
 use upkeep_api::{
-    body::{AppList, AppView, EventList, EventQuery, LimitView, LogLine, LogQuery},
-    client::{Client, with_query},
+    body::{AppList, AppView, LimitView},
+    client::Client,
+    crash::CrashList,
 };
 
 use upkeep_model::sandbox::Level;
@@ -14,7 +15,7 @@ use crate::{
     args::Ls,
     connect::connect_or_start,
     exit::{Advised, Exit},
-    output::{Output, Paint, health, logs::Printer, schedule, table, time},
+    output::{Output, Paint, health, schedule, table, time},
     settings::Settings,
 };
 
@@ -99,11 +100,12 @@ pub(crate) async fn show(word: &str, settings: &Settings, output: Output) -> any
         output.document(&app)?;
         return Ok(Exit::Done);
     }
-    output.text(&describe(&app, output)?)?;
+    let crashes: CrashList = client.get(&format!("{}/crashes", app_path(&app.name))).await?;
+    output.text(&describe(&app, &crashes, output)?)?;
     Ok(Exit::Done)
 }
 
-fn describe(app: &AppView, output: Output) -> anyhow::Result<String> {
+fn describe(app: &AppView, crashes: &CrashList, output: Output) -> anyhow::Result<String> {
     let spec = app.spec.as_ref().context("the answer lacks the specification")?;
     let mut text = String::new();
     let mut line = |key: &str, value: String| {
@@ -116,6 +118,7 @@ fn describe(app: &AppView, output: Output) -> anyhow::Result<String> {
     };
     line("name", app.name.to_string());
     line("namespace", app.namespace.clone());
+    line("crashes", super::why::count(&crashes.crashes));
     line("command", spec.command.join(" "));
     line("directory", spec.cwd.display().to_string());
     if let Some(user) = &spec.user {
@@ -198,63 +201,6 @@ fn names(env: &BTreeMap<String, String>) -> String {
     } else {
         env.keys().cloned().collect::<Vec<_>>().join(" ")
     }
-}
-
-/// Why an app is in its state: the verdict, what led to it, and its last words.
-pub(crate) async fn why(word: &str, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
-    let mut client = connect_or_start(settings).await?;
-    let app = find(&mut client, word).await?;
-    let query = EventQuery {
-        app: Some(app.name.to_string()),
-        limit: Some(8),
-        ..EventQuery::default()
-    };
-    let events: EventList = client.get(&with_query("/v1/events", &query)).await?;
-    let query = LogQuery {
-        apps: app.name.to_string(),
-        lines: Some(10),
-        ..LogQuery::default()
-    };
-    let mut lines = client.lines(&with_query("/v1/logs", &query), false).await?;
-    let mut words: Vec<LogLine> = Vec::new();
-    while let Some(line) = lines.next().await? {
-        words.push(line);
-    }
-    if output.json {
-        output.document(&serde_json::json!({
-            "app": app.name,
-            "instances": app.instances,
-            "events": events.events,
-            "lines": words,
-        }))?;
-        return Ok(Exit::Done);
-    }
-    let mut text = schedule::lines(&app);
-    for instance in &app.instances {
-        let state = table::state(&app, instance, output);
-        let _ = writeln!(text, "{}:{}  {state}: {}", app.name, instance.index, instance.why);
-        text.push_str(&health::lines(instance));
-        if let Some(next) = instance.next_start_in_ms {
-            let _ = writeln!(text, "  next start in {}", time::span(next));
-        }
-    }
-    let clock = time::Clock::local();
-    let _ = writeln!(text, "\n{}", output.paint(Paint::Strong, "what led to it"));
-    for event in &events.events {
-        let _ = writeln!(text, "  {}", super::read::event_line(event, &clock));
-    }
-    let _ = writeln!(text, "\n{}", output.paint(Paint::Strong, "its last words"));
-    let mut printer = Printer::new(output, false);
-    for line in &words {
-        if let Some(line) = printer.line(line) {
-            let _ = writeln!(text, "  {line}");
-        }
-    }
-    if words.is_empty() {
-        text.push_str("  none\n");
-    }
-    output.text(&text)?;
-    Ok(Exit::Done)
 }
 
 /// Apps with the processes below them. The processes are those of this machine, read from `/proc`.

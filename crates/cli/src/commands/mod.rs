@@ -12,6 +12,7 @@ mod sandbox;
 mod schedule;
 mod settings;
 mod start;
+mod why;
 
 use crate::{
     args::{Command, RolloutFlags, Sandbox, SettingsVerb},
@@ -53,7 +54,7 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Ls(ls) => look::ls(&ls, settings, output).await,
             Command::Show(one) => look::show(&one.app, settings, output).await,
             Command::Sandbox(Sandbox::Score(one)) => sandbox::score(&one.app, settings, output).await,
-            Command::Why(one) => look::why(&one.app, settings, output).await,
+            Command::Why(why) => why::why(&why, settings, output).await,
             Command::Schedule(verb) => schedule::run(verb, settings, output).await,
             Command::Heap(heap) => inspect::heap(heap, settings, output).await,
             Command::Profile(profile) => inspect::profile(profile, settings, output).await,

@@ -7,7 +7,7 @@ use upkeep_api::{
     client::with_query,
 };
 
-use super::follow::Follower;
+use super::follow::{EventFollower, Follower};
 use crate::{
     args::{Events, Logs},
     connect::connect_or_start,
@@ -18,16 +18,12 @@ use crate::{
 
 /// How many lines `logs` shows unless told otherwise.
 const LINES: usize = 15;
+/// How many events `events` shows unless told otherwise.
+const EVENTS: usize = 30;
 
 /// Log lines: history, then what comes.
 pub(crate) async fn logs(logs: &Logs, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
-    let since = match &logs.since {
-        Some(text) => Some(time::parse_since(text).ok_or_else(|| {
-            Advised::new(Exit::Usage, format!("`{text}` is no time"))
-                .hint("write a span (`2h`), a time of day (`10:30`) or a date (`2026-11-22T10:30`)")
-        })?),
-        None => None,
-    };
+    let since = logs.since.as_deref().map(moment).transpose()?;
     let query = LogQuery {
         apps: logs.selectors.join(","),
         lines: match logs.lines {
@@ -87,27 +83,41 @@ pub(crate) fn event_line(event: &Event, clock: &time::Clock) -> String {
     line
 }
 
+/// A point in time, as it was written.
+fn moment(text: &str) -> anyhow::Result<f64> {
+    Ok(time::parse_since(text).ok_or_else(|| {
+        Advised::new(Exit::Usage, format!("`{text}` is no time"))
+            .hint("write a span (`2h`), a time of day (`10:30`) or a date (`2026-11-22T10:30`)")
+    })?)
+}
+
 /// The event log.
 pub(crate) async fn events(events: &Events, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
-    let mut client = connect_or_start(settings).await?;
+    let since = events.since.as_deref().map(moment).transpose()?;
     let query = EventQuery {
-        app: events.app.clone(),
-        limit: Some(events.lines),
+        app: events.app.clone().or_else(|| events.app_flag.clone()),
+        kind: events.kind.join(","),
+        who: events.who.clone(),
+        since,
+        until: events.until.as_deref().map(moment).transpose()?,
+        failed: events.failed,
+        limit: Some(match events.lines {
+            None if since.is_some() => usize::from(u16::MAX),
+            lines => lines.unwrap_or(EVENTS),
+        }),
         follow: events.follow,
         ..EventQuery::default()
     };
-    let path = with_query("/v1/events", &query);
     let clock = time::Clock::local();
     if events.follow {
-        let mut lines = client.lines(&path, true).await?;
+        let mut follower = EventFollower::open(settings, query).await?;
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         loop {
-            let next = tokio::select! {
+            let event = tokio::select! {
                 // Cancel-safe: after an interrupt nothing is read any more.
-                next = lines.next::<Event>() => next?,
+                event = follower.next() => event?,
                 _ = &mut interrupt => return Ok(Exit::Interrupted),
             };
-            let Some(event) = next else { return Ok(Exit::Done) };
             let line = if output.json {
                 serde_json::to_string(&event)?
             } else {
@@ -116,7 +126,8 @@ pub(crate) async fn events(events: &Events, settings: &Settings, output: Output)
             output.text(&line)?;
         }
     }
-    let list: EventList = client.get(&path).await?;
+    let mut client = connect_or_start(settings).await?;
+    let list: EventList = client.get(&with_query("/v1/events", &query)).await?;
     if output.json {
         output.document(&list)?;
     } else {

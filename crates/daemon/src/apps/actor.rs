@@ -275,7 +275,7 @@ impl Actor {
         // First of all: what is decided about copies below is told to it.
         if living.contains(&door::COPY) {
             let known = known.remove(&door::COPY).unwrap_or_default();
-            self.tell_exits(door::COPY, "a front door before", known.exits);
+            self.tell_exits(door::COPY, "a front door before", known.exits, &[]);
             self.door_found();
         }
         // A change was made durable, and the daemon died before it had begun to carry it out.
@@ -318,7 +318,7 @@ impl Actor {
             self.add_recovered(copy, false, known);
         }
         for (copy, known) in known {
-            self.tell_exits(copy, "of a copy that was replaced", known.exits);
+            self.tell_exits(copy, "of a copy that was replaced", known.exits, &[]);
         }
         self.sort();
         if !to_begin.is_empty() {
@@ -417,12 +417,21 @@ impl Actor {
             } else {
                 // Nothing was known of it: there is no earlier process whose fate could matter.
                 self.carry_out(&mut slot, effects);
-                self.tell_exits(copy, slot.machine.why(), known.exits);
+                self.tell_exits(copy, slot.machine.why(), known.exits, &[]);
                 self.slots.push(slot);
                 return;
             }
         }
+        // Before it is told: what it was doing says what the end meant.
+        let mut meanings: Vec<exits::Meaning> = known
+            .exits
+            .iter()
+            .map(|record| exits::Meaning::of(&slot.machine, record, &slot.policy.restart))
+            .collect();
         effects.extend(slot.machine.recover(&slot.policy, now, known.recovered));
+        if let Some(last) = meanings.last_mut() {
+            last.then = Some(slot.machine.actual());
+        }
         let was_leaving = self.rollout.is_some() && slot.machine.desired() == Desired::Down;
         if was_leaving && desired == Desired::Up {
             // It was told to end by the replacement that is under way.
@@ -439,7 +448,7 @@ impl Actor {
             (Desired::Up, _) | (Desired::Down, Desired::Down) => {}
         }
         slot.look_at_readiness(now);
-        self.tell_exits(copy, slot.machine.why(), known.exits);
+        self.tell_exits(copy, slot.machine.why(), known.exits, &meanings);
         slot.door_takes = alive.is_some() && slot.spec.door.is_some() && copy.index != TRIAL;
         self.carry_out(&mut slot, effects);
         if alive.is_some() && slot.machine.actual() == Actual::Stopping && slot.held_signal.is_none() {
@@ -457,9 +466,10 @@ impl Actor {
         self.slots.sort_by_key(|slot| slot.copy);
     }
 
-    fn tell_exits(&self, copy: CopyId, why: &str, exits: Vec<ExitRecord>) {
-        for record in exits {
-            self.log_exit(copy, record, format!("seen by a new daemon: {why}"));
+    fn tell_exits(&self, copy: CopyId, why: &str, exits: Vec<ExitRecord>, meaning: &[exits::Meaning]) {
+        for (at, record) in exits.into_iter().enumerate() {
+            let meaning = meaning.get(at).cloned().unwrap_or_default();
+            self.log_exit(copy, record, format!("seen by a new daemon: {why}"), meaning);
         }
     }
 
@@ -528,7 +538,12 @@ impl Actor {
             Mail::SpawnRefused { copy, why } if copy.index == DOOR => self.door_failed(&why),
             Mail::Exited { copy, record } if copy.index == DOOR => {
                 let why = format!("the front door ended: {}", exits::exit_of(&record));
-                self.log_exit(copy, record, "the front door".to_owned());
+                self.log_exit(
+                    copy,
+                    record,
+                    "the front door".to_owned(),
+                    exits::Meaning::default(),
+                );
                 self.door_failed(&why);
             }
             Mail::Run {
@@ -649,10 +664,17 @@ impl Actor {
     fn exited(&mut self, copy: CopyId, record: ExitRecord) {
         self.worker_ended(copy);
         let Some(at) = self.slots.iter().position(|slot| slot.copy == copy) else {
-            self.log_exit(copy, record, "of an instance that is no longer wanted".to_owned());
+            let verdict = "of an instance that is no longer wanted".to_owned();
+            self.log_exit(copy, record, verdict, exits::Meaning::default());
             return;
         };
-        let ours = self.slots[at].machine.pid().is_none_or(|pid| pid == record.pid);
+        let slot = &self.slots[at];
+        let ours = slot.machine.pid().is_none_or(|pid| pid == record.pid);
+        let mut meaning = if ours {
+            exits::Meaning::of(&slot.machine, &record, &slot.policy.restart)
+        } else {
+            exits::Meaning::default()
+        };
         self.slots[at].let_go();
         self.slots[at].door_takes = false;
         self.end_health(at);
@@ -666,6 +688,7 @@ impl Actor {
             },
         );
         let why = self.slots[at].machine.why().to_owned();
+        meaning.then = ours.then(|| self.slots[at].machine.actual());
         self.log_exit(
             copy,
             record,
@@ -674,12 +697,19 @@ impl Actor {
             } else {
                 "of an earlier process".to_owned()
             },
+            meaning,
         );
     }
 
     /// Makes an exit durable, then lets the keeper forget it. Tried again while the disk refuses.
-    pub(super) fn log_exit(&self, copy: CopyId, record: ExitRecord, verdict: String) {
-        let event = exits::event(&self.target(copy), &record, self.context.epoch, verdict);
+    pub(super) fn log_exit(
+        &self,
+        copy: CopyId,
+        record: ExitRecord,
+        verdict: String,
+        meaning: exits::Meaning,
+    ) {
+        let event = exits::event(&self.target(copy), &record, self.context.epoch, verdict, meaning);
         exits::store(&self.context.events, &self.context.outcomes, event, record.seq);
     }
 

@@ -859,8 +859,23 @@ fn action_event(principal: &Principal, what: &str, changes: &[Change], options: 
         target: targets.join(" "),
         why: options.reason.clone().unwrap_or_default(),
         result: result.join(", "),
-        details: BTreeMap::new(),
+        details: differences(changes),
     }
+}
+
+/// What an update changed, by app: values of variables are not among it.
+fn differences(changes: &[Change]) -> BTreeMap<String, serde_json::Value> {
+    let updated = changes.iter().filter(|change| !change.differences.is_empty());
+    let by_app: serde_json::Map<String, serde_json::Value> = updated
+        .map(|change| {
+            let keys = serde_json::to_value(&change.differences).unwrap_or_default();
+            (change.app.to_string(), keys)
+        })
+        .collect();
+    if by_app.is_empty() {
+        return BTreeMap::new();
+    }
+    BTreeMap::from([("differences".to_owned(), by_app.into())])
 }
 
 /// Whole or not at all, and for our eyes only.

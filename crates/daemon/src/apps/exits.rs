@@ -8,10 +8,18 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::sync::mpsc;
 use upkeep_api::body::Event as LogEvent;
 use upkeep_keeper::protocol::{Ended, ExitRecord, Request};
-use upkeep_model::exit::Exit;
+use upkeep_model::{exit::Exit, restart::RestartPolicy, state::Actual};
 use upkeep_store::Txn;
+use upkeep_supervise::instance::{Ending, Instance};
 
 use crate::{events::Events, keeper_link::KeeperLink};
+
+/// Detail of an exit that was not ordered and is no success.
+pub(crate) const ABNORMAL: &str = "abnormal";
+/// Detail of an exit: the check that had it ended.
+pub(crate) const UNHEALTHY: &str = "unhealthy";
+/// Detail of an exit: the state that it led to.
+pub(crate) const THEN: &str = "then";
 
 /// SIGKILL.
 const KILL: u8 = 9;
@@ -33,8 +41,50 @@ pub(crate) fn exit_of(record: &ExitRecord) -> Exit {
     }
 }
 
+/// What an exit means, and what follows from it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Meaning {
+    /// Nobody ordered it and it is no success: there will be a dossier of it.
+    pub(crate) abnormal: bool,
+    /// The check that had it ended.
+    pub(crate) unhealthy: Option<String>,
+    /// The state that it led to.
+    pub(crate) then: Option<Actual>,
+}
+
+impl Meaning {
+    /// Of an instance that was in the state of `machine`.
+    pub(crate) fn of(machine: &Instance, record: &ExitRecord, policy: &RestartPolicy) -> Self {
+        match machine.ending() {
+            Ending::Ordered => Self::default(),
+            Ending::Unhealthy(why) => Self {
+                abnormal: true,
+                unhealthy: Some(why.to_owned()),
+                then: None,
+            },
+            Ending::ByItself => Self {
+                abnormal: match exit_of(record) {
+                    Exit::Code(code) => {
+                        !policy.success_codes.contains(&code) && !policy.stop_codes.contains(&code)
+                    }
+                    Exit::Signal { .. } | Exit::OutOfMemory => true,
+                    // The keeper was away: nothing is known of it, also not whether it was ordered.
+                    Exit::Unknown => false,
+                },
+                ..Self::default()
+            },
+        }
+    }
+}
+
 /// The event of an exit of `target` (`shop:0`).
-pub(crate) fn event(target: &str, record: &ExitRecord, epoch: u64, verdict: String) -> LogEvent {
+pub(crate) fn event(
+    target: &str,
+    record: &ExitRecord,
+    epoch: u64,
+    verdict: String,
+    meaning: Meaning,
+) -> LogEvent {
     let how = exit_of(record);
     let mut details = BTreeMap::new();
     let mut put = |name: &str, value: serde_json::Value| details.insert(name.to_owned(), value);
@@ -56,6 +106,15 @@ pub(crate) fn event(target: &str, record: &ExitRecord, epoch: u64, verdict: Stri
     }
     if record.leftovers {
         put("leftovers", true.into());
+    }
+    if meaning.abnormal {
+        put(ABNORMAL, true.into());
+    }
+    if let Some(why) = meaning.unhealthy {
+        put(UNHEALTHY, why.into());
+    }
+    if let Some(then) = meaning.then {
+        put(THEN, serde_json::to_value(then).unwrap_or_default());
     }
     LogEvent {
         id: 0,

@@ -1,16 +1,16 @@
-//! Handlers of what is the machine's: its settings.
+//! Handlers of settings and of what is told about the past: crashes.
 
 use axum::{
     body::Bytes,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
 };
-use upkeep_api::{error::Code, settings::SettingsPut};
+use upkeep_api::{crash::CrashList, error::Code, settings::SettingsPut};
 
 use super::{
     Authorized,
     error::ApiError,
-    routes::{Answer, Api, json, parse_required},
+    routes::{Answer, Api, json, known, parse_required},
 };
 use crate::command::Refusal;
 
@@ -42,4 +42,42 @@ pub(super) async fn put_settings(
     put.revision = if_match(&headers)?.or(put.revision);
     let result = shared.settings.put(put, &who.principal).await?;
     json(StatusCode::OK, &result)
+}
+
+/// Does what reads files on a thread that may wait for disks.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Refusal::new(Code::Internal, format!("failed to read: {error}")).into())
+}
+
+pub(super) async fn list_crashes(State(shared): Api, _: Authorized, Path(name): Path<String>) -> Answer {
+    let (app, _) = known(&shared, &name)?;
+    let archive = shared.crashes.clone();
+    let crashes = aside(move || archive.list(&app)).await?;
+    json(StatusCode::OK, &CrashList { crashes })
+}
+
+pub(super) async fn show_crash(
+    State(shared): Api,
+    _: Authorized,
+    Path((name, id)): Path<(String, String)>,
+) -> Answer {
+    let (app, _) = known(&shared, &name)?;
+    let archive = shared.crashes.clone();
+    let wanted = id.clone();
+    let crash = aside(move || match wanted.as_str() {
+        "last" => archive.last(&app),
+        id => archive.read(&app, id.parse().ok()?),
+    })
+    .await?;
+    match crash {
+        Some(crash) => json(StatusCode::OK, &crash),
+        None => Err(Refusal::new(
+            Code::NotFound,
+            format!("there is no crash `{}` of `{name}`", id.escape_debug()),
+        )
+        .hint(format!("`upkeep why {name} --all` lists what there is"))
+        .into()),
+    }
 }

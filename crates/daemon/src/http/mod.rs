@@ -50,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) directory: Arc<Directory>,
     pub(crate) events: Events,
     pub(crate) settings: Arc<crate::settings::Holder>,
+    pub(crate) crashes: crate::crashes::archive::Archive,
     pub(crate) statuses: Statuses,
     pub(crate) usage: Arc<Usage>,
     pub(crate) commands: mpsc::Sender<command::Request>,

@@ -39,6 +39,8 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
         ("POST", "/v1/apps") => routing::post(apply),
         ("GET", "/v1/apps/{name}") => routing::get(show_app),
         ("DELETE", "/v1/apps/{name}") => routing::delete(delete_app),
+        ("GET", "/v1/apps/{name}/crashes") => routing::get(machine::list_crashes),
+        ("GET", "/v1/apps/{name}/crashes/{id}") => routing::get(machine::show_crash),
         ("GET", "/v1/apps/{name}/exposure") => routing::get(show_exposure),
         ("POST", "/v1/apps/{name}/heap") => routing::post(inspect::heap),
         ("POST", "/v1/apps/{name}/profile") => routing::post(inspect::profile),
@@ -417,6 +419,9 @@ async fn restore(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
     json(StatusCode::OK, &result)
 }
 
+/// How many events are told at once: all that the journal keeps.
+const EVENTS_MAX: usize = 20_000;
+
 async fn events(State(shared): Api, _: Authorized, RawQuery(raw): RawQuery, headers: HeaderMap) -> Answer {
     let mut query: EventQuery = query(raw.as_deref())?;
     let resumed = headers
@@ -426,12 +431,11 @@ async fn events(State(shared): Api, _: Authorized, RawQuery(raw): RawQuery, head
     if query.follow {
         return stream::events(&shared, query);
     }
-    let limit = query.limit.unwrap_or(100).min(5000);
-    let app = query.app.clone();
+    let limit = query.limit.unwrap_or(100).min(EVENTS_MAX);
     let events = shared
         .events
         .tail(limit, query.after.unwrap_or(0), &|event| {
-            stream::concerns(event, app.as_deref())
+            event.is_asked_for(&query)
         })
         .map_err(Refusal::from)?;
     json(StatusCode::OK, &EventList { events })

@@ -16,7 +16,7 @@ use axum::{
 use futures_util::stream;
 use tokio::sync::{broadcast, mpsc};
 use upkeep_api::{
-    body::{Event, EventQuery, LogLine, Stream, UnixTime},
+    body::{EventQuery, LogLine, Stream, UnixTime},
     error::Code,
 };
 
@@ -143,29 +143,18 @@ pub(super) fn logs(
     Ok(answer(if sse { SSE } else { JSON_LINES }, receiver))
 }
 
-/// Whether an event is of an app or instance (`None`: of anything).
-pub(super) fn concerns(event: &Event, app: Option<&str>) -> bool {
-    app.is_none_or(|app| {
-        event
-            .target
-            .split(' ')
-            .any(|target| target == app || target.strip_prefix(app).is_some_and(|rest| rest.starts_with(':')))
-    })
-}
-
 /// Events: what is in the journal after `query.after`, then what comes.
 pub(super) fn events(shared: &Arc<Shared>, query: EventQuery) -> Result<Response, ApiError> {
     let (sender, receiver) = mpsc::channel(CHUNKS);
     // Subscribed before the journal is read: an event may come twice, which its id tells, but none is missed.
     let mut live = shared.events.subscribe();
-    let app = query.app.clone();
     // Who resumes wants what it missed; who begins wants what comes.
     let missed = if query.after.is_some() { 5000 } else { 0 };
     let limit = query.limit.unwrap_or(missed);
     let past = shared
         .events
         .tail(limit, query.after.unwrap_or(0), &|event| {
-            concerns(event, app.as_deref())
+            event.is_asked_for(&query)
         })
         .map_err(Refusal::from)?;
     let mut last = query.after.unwrap_or(0);
@@ -182,7 +171,7 @@ pub(super) fn events(shared: &Arc<Shared>, query: EventQuery) -> Result<Response
             tokio::select! {
                 // Cancel-safe: a message is taken only when it is returned.
                 event = live.recv() => match event {
-                    Ok(event) if event.id > last && concerns(&event, query.app.as_deref()) => {
+                    Ok(event) if event.id > last && event.is_asked_for(&query) => {
                         last = event.id;
                         append(&mut buffer, true, event.id, &event);
                     }

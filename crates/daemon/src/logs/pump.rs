@@ -92,6 +92,28 @@ pub(crate) struct Pump {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Has all pipes emptied, from any thread.
+#[derive(Debug)]
+pub(crate) struct Drainer {
+    orders: mpsc::Sender<Order>,
+    wake: OwnedFd,
+}
+
+impl Drainer {
+    /// Empties all pipes of what is in them now, and waits for it at most so long.
+    pub(crate) fn drain(&self, patience: std::time::Duration) {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let done = Box::new(move || {
+            // Whoever waited may have lost patience.
+            let _ = sender.send(());
+        });
+        // Both fail only if the thread is gone, and then the process is on its way out.
+        let _ = self.orders.send(Order::Drain { done });
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        let _ = receiver.recv_timeout(patience);
+    }
+}
+
 impl std::fmt::Debug for Order {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -168,6 +190,14 @@ impl Pump {
     /// Empties all pipes of what is in them now and calls `done`.
     pub(crate) fn drain(&self, done: Box<dyn FnOnce() + Send>) {
         self.order(Order::Drain { done });
+    }
+
+    /// A way for other threads to have all pipes emptied.
+    pub(crate) fn drainer(&self) -> io::Result<Drainer> {
+        Ok(Drainer {
+            orders: self.orders.clone(),
+            wake: self.wake.try_clone()?,
+        })
     }
 
     /// What there is to tell of all sources, for other threads.

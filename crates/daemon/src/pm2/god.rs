@@ -815,7 +815,13 @@ impl God {
     /// Makes an exit durable in the event log, then lets the keeper forget it.
     pub(super) fn remember(&self, exit: &ExitRecord, verdict: String, name: &str) {
         let id = process::parse_key(&exit.key).map_or(0, |(id, _)| id);
-        let event = exits::event(&format!("{name}:{id}"), exit, self.context.epoch, verdict);
+        let event = exits::event(
+            &format!("{name}:{id}"),
+            exit,
+            self.context.epoch,
+            verdict,
+            exits::Meaning::default(),
+        );
         exits::store(&self.context.events, &self.context.outcomes, event, exit.seq);
     }
 

@@ -1,0 +1,108 @@
+//! What a process said last, from its log files.
+
+use std::path::Path;
+
+use upkeep_api::body::LogLine;
+use upkeep_model::{app::AppSpec, id::AppName};
+
+use crate::{
+    apps::launch,
+    logs::read::{self, LogToRead, Wanted},
+    main_loop::note,
+};
+
+/// How many lines a dossier holds.
+pub(super) const LINES: usize = 200;
+/// Longer lines are cut.
+const LINE_MAX: usize = 2000;
+/// How many newer lines, of the process that came after it, are read over.
+const NEWER: usize = 400;
+/// Lines that came so long after its end are still its own: they are dated when they are written down.
+const LATE_S: f64 = 0.05;
+
+/// The last lines of an instance that came until `until`, oldest first. `hide`: texts that may not be shown.
+pub(super) fn last(spec: &AppSpec, index: u32, logs: &Path, until: f64, hide: &[&str]) -> Vec<LogLine> {
+    let places = || {
+        let mut list: Vec<LogToRead> = Vec::new();
+        for place in launch::log_places(spec, index, logs) {
+            if !list.iter().any(|known| known.path == place.path) {
+                list.push(to_read(&spec.name, place));
+            }
+        }
+        list
+    };
+    let wanted = Wanted {
+        lines: Some(LINES + NEWER),
+        ..Wanted::default()
+    };
+    let mut lines = Vec::new();
+    let mut sink = |line: LogLine| {
+        if !line.notice && line.at <= until + LATE_S {
+            lines.push(line);
+        }
+        true
+    };
+    if let Err(error) = read::run(&places, &wanted, &mut sink) {
+        note(&format!(
+            "the last lines of `{}` could not be read: {error}",
+            spec.name
+        ));
+    }
+    lines.drain(..lines.len().saturating_sub(LINES));
+    for line in &mut lines {
+        for secret in hide {
+            if line.line.contains(secret) {
+                line.line = line.line.replace(secret, "(hidden)");
+            }
+        }
+        if line.line.len() > LINE_MAX {
+            let end = line.line.floor_char_boundary(LINE_MAX);
+            line.line.truncate(end);
+            line.line.push('…');
+        }
+    }
+    lines
+}
+
+fn to_read(app: &AppName, place: launch::LogPlace) -> LogToRead {
+    LogToRead {
+        app: app.clone(),
+        index: place.index,
+        stream: place.stream,
+        path: place.path,
+        dropped: None,
+        lost: None,
+    }
+}
+
+/// Shorter values are words, and no secrets.
+const SECRET_MIN: usize = 6;
+
+/// Values of variables whose name says that they are secrets: no line of a dossier shows them.
+pub(super) fn secrets(spec: &AppSpec) -> Vec<&str> {
+    const WORDS: [&str; 9] = [
+        "PASS",
+        "SECRET",
+        "TOKEN",
+        "KEY",
+        "CREDENTIAL",
+        "AUTH",
+        "DSN",
+        "_URL",
+        "_URI",
+    ];
+    let mut values: Vec<&str> = spec
+        .env
+        .iter()
+        .chain(&spec.inherited_env)
+        .filter(|(name, value)| {
+            let name = name.to_uppercase();
+            value.len() >= SECRET_MIN && WORDS.iter().any(|word| name.contains(word))
+        })
+        .map(|(_, value)| value.as_str())
+        .collect();
+    // Longest first: one may be the beginning of another.
+    values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
+    values.dedup();
+    values
+}
