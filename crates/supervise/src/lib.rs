@@ -38,6 +38,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alert;
 pub mod effect;
 pub mod event;
 pub mod health;
