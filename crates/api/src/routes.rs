@@ -29,6 +29,31 @@ const fn route(
 
 /// The table. In order of paths.
 pub const ROUTES: &[Route] = &[
+    route(
+        "GET",
+        "/v1/alerts",
+        &[200],
+        "Tells what fires, which rules hold, how channels stand and what is silenced.",
+    ),
+    route(
+        "GET",
+        "/v1/alerts/deliveries",
+        &[200],
+        "Lists messages with their tries, newest first.",
+    ),
+    route(
+        "PUT",
+        "/v1/alerts/silences/{app}",
+        &[200, 422],
+        "Tells nothing of one app, of `machine` or of `all` for a while.",
+    ),
+    route("DELETE", "/v1/alerts/silences/{app}", &[200], "Ends a silence."),
+    route(
+        "POST",
+        "/v1/alerts/test",
+        &[200],
+        "Tries one channel or all with a message that says nothing is wrong.",
+    ),
     route("GET", "/v1/apps", &[200], "Lists apps with their instances."),
     route(
         "POST",

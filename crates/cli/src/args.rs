@@ -141,6 +141,17 @@ Examples:
         #[command(subcommand)]
         verb: Option<SettingsVerb>,
     },
+    /// Show what fires, try channels, and silence an app for a while
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  upkeep alert ls                     what fires, which rules hold, how channels stand
+  upkeep alert test ops               tries the channel `ops` now
+  upkeep alert history                what was told to whom, and what went wrong
+  upkeep alert silence shop --for 2h  tells nothing of `shop` for two hours"
+    )]
+    Alert(AlertVerb),
     /// Show what apps print
     #[command(after_help = "\
 Examples:
@@ -388,6 +399,41 @@ pub(crate) enum ScheduleVerb {
         /// How many times
         #[arg(short = 'n', long = "times", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
         times: u16,
+    },
+}
+
+/// Verbs of alerts.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum AlertVerb {
+    /// Show what fires, which rules hold, how channels stand and what is silenced
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Try one channel, or all, with a message that says nothing is wrong
+    Test {
+        /// Name
+        #[arg(value_name = "CHANNEL")]
+        channel: Option<String>,
+    },
+    /// Show messages with their tries, newest last
+    History {
+        /// How many
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        lines: usize,
+    },
+    /// Tell nothing of an app for a while
+    Silence {
+        /// Name of an app, `machine` or `all`
+        #[arg(value_name = "APP")]
+        app: String,
+        /// For how long
+        #[arg(long = "for", value_name = "TIME")]
+        span: Span,
+    },
+    /// End a silence
+    Unsilence {
+        /// Name of an app, `machine` or `all`
+        #[arg(value_name = "APP")]
+        app: String,
     },
 }
 

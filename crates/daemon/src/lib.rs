@@ -25,6 +25,7 @@
 //! | · `probe` tasks | readiness checks | time | mail to their actor |
 //! | `http` | HTTP runtime (current-thread) | the unix socket | commands, answers, streams |
 //! | `http` blocking pool | reading log files | | lines |
+//! | `alerts` | [`alerts`]: who is told of what; a runtime of its own | events, levels, settings | messages |
 //! | `crashes` | [`crashes`]: a dossier of each abnormal exit | the event log | files |
 //! | `log-pump` | [`logs::pump`] | log pipes | log files |
 //! | `store-writer` | [`upkeep_store::embedded`] | transactions | commits |
@@ -36,6 +37,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alerts;
 mod apps;
 mod cage;
 mod command;

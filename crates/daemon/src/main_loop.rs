@@ -20,6 +20,7 @@ use upkeep_store::{Store, StoreError, embedded::Embedded};
 use upkeep_sys::clock;
 
 use crate::{
+    alerts,
     apps::{
         actor::{Context, Mail},
         director::{Director, log_machine_event, machine_event},
@@ -173,7 +174,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         link,
         pump: Pump::start().map_err(DaemonError::Runtime)?,
         events,
-        settings: Arc::clone(&machine),
+        settings: machine,
         directory: Arc::clone(&directory),
         logs: settings.home.logs(),
         changes: watch::channel(0).0,
@@ -195,6 +196,17 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         archive: archive.clone(),
         drainer: context.pump.drainer().map_err(DaemonError::Runtime)?,
         history: None,
+    })
+    .map_err(DaemonError::Runtime)?;
+    let alerts = alerts::start(alerts::Sources {
+        store: Arc::clone(&store),
+        events: context.events.clone(),
+        settings: Arc::clone(&context.settings),
+        directory: Arc::clone(&directory),
+        usage: Arc::clone(&usage),
+        archive: archive.clone(),
+        home: settings.home.root.clone(),
+        figures: None,
     })
     .map_err(DaemonError::Runtime)?;
     let director = Director::new(
@@ -224,8 +236,9 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         greeting,
         directory,
         events: context.events.clone(),
-        settings: machine,
+        settings: Arc::clone(&context.settings),
         crashes: archive,
+        alerts,
         statuses: context.pump.statuses(),
         usage,
         commands,

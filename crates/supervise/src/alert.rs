@@ -279,7 +279,7 @@ impl Engine {
         let mut news = false;
         for (rule, alerts) in &mut self.alerts {
             for (subject, alert) in alerts {
-                if !alert.occurs && alert.good_ms.is_none() && !lives(rule, subject) {
+                if alert.good_ms.is_none() && !lives(rule, subject) {
                     alert.good_ms = Some(now_ms);
                     news = true;
                 }

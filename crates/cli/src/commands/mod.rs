@@ -1,6 +1,7 @@
 //! One module for each family of verbs.
 
 mod act;
+mod alert;
 mod follow;
 mod foreground;
 mod import;
@@ -59,6 +60,7 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Heap(heap) => inspect::heap(heap, settings, output).await,
             Command::Profile(profile) => inspect::profile(profile, settings, output).await,
             Command::Settings { verb } => self::settings::run(verb, settings, output).await,
+            Command::Alert(verb) => alert::run(verb, settings, output).await,
             Command::Tree => look::tree(settings, output).await,
             Command::Monit(monit) => crate::monit::run(&monit, settings, output).await,
             Command::Logs(logs) => read::logs(&logs, settings, output).await,

@@ -1,16 +1,16 @@
-//! Handlers of settings and of what is told about the past: crashes.
+//! Handlers of settings, crashes and alerts.
 
 use axum::{
     body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
 };
-use upkeep_api::{crash::CrashList, error::Code, settings::SettingsPut};
+use upkeep_api::{alert::DeliveryList, crash::CrashList, error::Code, settings::SettingsPut};
 
 use super::{
     Authorized,
     error::ApiError,
-    routes::{Answer, Api, json, known, parse_required},
+    routes::{Answer, Api, json, known, parse, parse_required},
 };
 use crate::command::Refusal;
 
@@ -80,4 +80,35 @@ pub(super) async fn show_crash(
         .hint(format!("`upkeep why {name} --all` lists what there is"))
         .into()),
     }
+}
+
+pub(super) async fn show_alerts(State(shared): Api, _: Authorized) -> Answer {
+    json(StatusCode::OK, &shared.alerts.view())
+}
+
+pub(super) async fn list_deliveries(State(shared): Api, _: Authorized) -> Answer {
+    let alerts = shared.alerts.clone();
+    let deliveries = aside(move || alerts.deliveries()).await??;
+    json(StatusCode::OK, &DeliveryList { deliveries })
+}
+
+pub(super) async fn test_alerts(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
+    let result = shared.alerts.test(parse(&body)?, who.principal).await?;
+    json(StatusCode::OK, &result)
+}
+
+pub(super) async fn silence(
+    State(shared): Api,
+    who: Authorized,
+    Path(app): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let put = parse_required(&body)?;
+    let result = shared.alerts.silence(app, Some(put), who.principal).await?;
+    json(StatusCode::OK, &result)
+}
+
+pub(super) async fn unsilence(State(shared): Api, who: Authorized, Path(app): Path<String>) -> Answer {
+    let result = shared.alerts.silence(app, None, who.principal).await?;
+    json(StatusCode::OK, &result)
 }

@@ -51,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) settings: Arc<crate::settings::Holder>,
     pub(crate) crashes: crate::crashes::archive::Archive,
+    pub(crate) alerts: crate::alerts::Handle,
     pub(crate) statuses: Statuses,
     pub(crate) usage: Arc<Usage>,
     pub(crate) commands: mpsc::Sender<command::Request>,

@@ -35,6 +35,11 @@ pub(super) type Answer = Result<Response, ApiError>;
 /// The handler of each route of the table. A route without one does not compile into a router: see the test.
 fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
     Some(match (method, path) {
+        ("GET", "/v1/alerts") => routing::get(machine::show_alerts),
+        ("GET", "/v1/alerts/deliveries") => routing::get(machine::list_deliveries),
+        ("PUT", "/v1/alerts/silences/{app}") => routing::put(machine::silence),
+        ("DELETE", "/v1/alerts/silences/{app}") => routing::delete(machine::unsilence),
+        ("POST", "/v1/alerts/test") => routing::post(machine::test_alerts),
         ("GET", "/v1/apps") => routing::get(list_apps),
         ("POST", "/v1/apps") => routing::post(apply),
         ("GET", "/v1/apps/{name}") => routing::get(show_app),

@@ -104,6 +104,7 @@ impl Holder {
         settings.check().map_err(|error| {
             Refusal::new(Code::Invalid, format!("failed to accept the settings: {error}"))
         })?;
+        crate::alerts::check(&settings)?;
         check_files(&mut settings)?;
         let (before, revision) = (self.current(), self.revision());
         if let Some(expected) = put.revision

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, ffi::OsString, time::Duration};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use upkeep_keeper::protocol::SpawnSpec;
 use upkeep_model::app::{Check, Probe};
 use upkeep_sys::pid::Pid;
@@ -163,14 +166,36 @@ pub(crate) async fn run(
     launch: &SpawnSpec,
     more: &[(&str, String)],
 ) -> Result<(), String> {
+    run_with_input(command, launch, more, None).await
+}
+
+/// The same, with something on its standard input.
+pub(crate) async fn run_with_input(
+    command: &[String],
+    launch: &SpawnSpec,
+    more: &[(&str, String)],
+    input: Option<Vec<u8>>,
+) -> Result<(), String> {
     let mut child = child(command, launch).ok_or("the command is empty")?;
     let more = more
         .iter()
         .map(|(name, value)| (OsString::from(name), OsString::from(value)));
     child.envs(more).stderr(std::process::Stdio::piped());
+    if input.is_some() {
+        child.stdin(std::process::Stdio::piped());
+    }
     let mut child = child.spawn().map_err(|error| error.to_string())?;
     let mut group = Group(child.id().and_then(Pid::from_unsigned));
     let mut said = Vec::new();
+    let stdin = child.stdin.take();
+    let feed = async {
+        if let (Some(mut stdin), Some(input)) = (stdin, input) {
+            // A program need not read all of it.
+            let _ = stdin.write_all(&input).await;
+        }
+    };
+    let mut feed = std::pin::pin!(feed);
+    let mut fed = false;
     if let Some(mut errors) = child.stderr.take() {
         let mut block = [0_u8; 1024];
         loop {
@@ -186,6 +211,8 @@ pub(crate) async fn run(
                         said.drain(..surplus);
                     }
                 },
+                // Polled on from round to round.
+                () = &mut feed, if !fed => fed = true,
                 // Cancel-safe: the status is kept in the child.
                 _ = child.wait() => break,
             }
