@@ -1,4 +1,4 @@
-//! Python servers from the package registry, for tests that load them.
+//! Python servers from the package registry, for tests that load them or talk to them.
 
 use std::{
     fs::{self, File},
@@ -8,15 +8,25 @@ use std::{
 
 use crate::node::peers;
 
-/// A folder for `PYTHONPATH` with gunicorn and uvicorn, installed the first time. Tests are processes of their own: a lock
-/// on a file makes one of them do it.
+/// A folder for `PYTHONPATH` with gunicorn and uvicorn, installed the first time.
 pub fn servers() -> Result<PathBuf, String> {
-    let dir = peers().join("python");
+    install("python", &["gunicorn", "uvicorn"])
+}
+
+/// A folder for `PYTHONPATH` with aiosmtpd, a mail server for tests, installed the first time.
+pub fn mail_server() -> Result<PathBuf, String> {
+    install("python-mail", &["aiosmtpd"])
+}
+
+/// Installs packages into a folder of their own. Tests are processes of their own: a lock on a file makes one of them do
+/// it.
+fn install(folder: &str, packages: &[&str]) -> Result<PathBuf, String> {
+    let dir = peers().join(folder);
     fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let dir = dir.canonicalize().map_err(|error| error.to_string())?;
-    let lock = File::create(peers().join("python.lock")).map_err(|error| error.to_string())?;
+    let lock = File::create(peers().join(format!("{folder}.lock"))).map_err(|error| error.to_string())?;
     lock.lock().map_err(|error| error.to_string())?;
-    if !dir.join("uvicorn").is_dir() || !dir.join("gunicorn").is_dir() {
+    if packages.iter().any(|package| !dir.join(package).is_dir()) {
         let output = Command::new("python3")
             .args([
                 "-m",
@@ -27,7 +37,7 @@ pub fn servers() -> Result<PathBuf, String> {
                 "--target",
             ])
             .arg(&dir)
-            .args(["gunicorn", "uvicorn"])
+            .args(packages)
             .output()
             .map_err(|error| format!("python3: {error}"))?;
         if !output.status.success() {

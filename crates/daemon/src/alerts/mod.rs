@@ -180,12 +180,17 @@ pub(crate) fn start(sources: Sources) -> std::io::Result<Handle> {
         .max_blocking_threads(4)
         .thread_stack_size(256 << 10)
         .build()?;
+    let mut worker = Worker::new(sources, view);
+    // Before anybody can ask.
+    worker.load();
+    worker.compile();
+    worker.show();
     std::thread::Builder::new()
         .name("alerts".to_owned())
         .stack_size(1 << 20)
         .spawn(move || {
             let local = tokio::task::LocalSet::new();
-            runtime.block_on(local.run_until(Worker::new(sources, view).run(inbox)));
+            runtime.block_on(local.run_until(worker.run(inbox)));
         })?;
     Ok(handle)
 }
@@ -259,7 +264,6 @@ impl Worker {
     async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         let mut changes = self.sources.settings.subscribe();
         let mut live = self.sources.events.subscribe();
-        self.load();
         self.settings_changed().await;
         let mut next_look = Instant::now();
         loop {
@@ -344,7 +348,8 @@ impl Worker {
             .unwrap_or(0)
     }
 
-    async fn settings_changed(&mut self) {
+    /// Makes rules of the settings.
+    fn compile(&mut self) {
         self.current = self.sources.settings.current();
         let alerts = &self.current.alerts;
         self.rules = if self.is_on() {
@@ -354,8 +359,12 @@ impl Worker {
         };
         let rules = self.rules.iter().map(|rule| rule.rule.clone()).collect();
         self.engine.set_rules(rules, rules::group_ms(alerts));
+    }
+
+    async fn settings_changed(&mut self) {
+        self.compile();
         let mut txn = Txn::default();
-        let channels = &alerts.channels;
+        let channels = &self.current.alerts.channels;
         let lives = |name: &str| channels.keys().any(|channel| channel.as_str() == name);
         let given_up = self.queue.retain(&mut txn, &lives);
         self.commit(txn, given_up_events(&given_up, "its channel is gone"))
