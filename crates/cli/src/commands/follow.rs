@@ -95,7 +95,7 @@ pub(crate) struct EventFollower<'a> {
     settings: &'a Settings,
     query: EventQuery,
     /// Keeps the connection.
-    _client: Client,
+    client: Client,
     lines: Lines,
 }
 
@@ -107,7 +107,7 @@ impl<'a> EventFollower<'a> {
         Ok(Self {
             settings,
             query,
-            _client: client,
+            client,
             lines,
         })
     }
@@ -136,7 +136,7 @@ impl<'a> EventFollower<'a> {
             query.limit = None;
         }
         let path = with_query("/v1/events", &query);
-        (self._client, self.lines) = reopen(self.settings, &path).await?;
+        (self.client, self.lines) = reopen(self.settings, &path).await?;
         Ok(())
     }
 }

@@ -71,15 +71,13 @@ fn read(path: &str) -> anyhow::Result<Machine> {
     };
     for (named, _) in machine.files_mut() {
         let whole = directory.join(named.as_str());
-        *named = whole
-            .to_str()
-            .ok_or_else(|| FileError {
-                path: path.to_owned(),
-                position: None,
-                message: format!("`{}` is no path of UTF-8", whole.display()),
-                hint: None,
-            })?
-            .to_owned();
+        let text = whole.to_str().ok_or_else(|| FileError {
+            path: path.to_owned(),
+            position: None,
+            message: format!("`{}` is no path of UTF-8", whole.display()),
+            hint: None,
+        })?;
+        text.clone_into(named);
     }
     Ok(machine)
 }

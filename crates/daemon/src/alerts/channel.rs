@@ -39,7 +39,7 @@ use crate::{apps::health::ask, settings::read_secret};
 /// How long a webhook may take unless said otherwise.
 const WEBHOOK: Span = Span::from_secs(10);
 /// How long a mail may take.
-const MAIL: Duration = Duration::from_secs(60);
+const MAIL: Duration = Duration::from_mins(1);
 /// How long a command may take unless said otherwise.
 const COMMAND: Span = Span::from_secs(30);
 
@@ -254,13 +254,11 @@ fn signature(key: &[u8], at: u64, body: &[u8]) -> String {
     context.update(at.to_string().as_bytes());
     context.update(b".");
     context.update(body);
-    let hex: String = context
-        .sign()
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("t={at},v1={hex}")
+    let mut text = format!("t={at},v1=");
+    for byte in context.sign().as_ref() {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
 }
 
 async fn encrypt(

@@ -395,7 +395,7 @@ impl Worker {
             return;
         }
         self.cursor = event.id;
-        let Some(finding) = self.finding(event) else {
+        let Some(finding) = Self::finding(event) else {
             return;
         };
         self.found(&finding, event);
@@ -416,7 +416,7 @@ impl Worker {
     }
 
     /// What an event means, if it means anything.
-    fn finding(&self, event: &Event) -> Option<Finding> {
+    fn finding(event: &Event) -> Option<Finding> {
         let kind = match event.what.as_str() {
             _ if crashes::is_crash(event) => RuleKind::Crash,
             "leak" => RuleKind::Leak,
@@ -589,7 +589,7 @@ impl Worker {
                     let _ = sender.send(result);
                 });
             match receiver.await {
-                Ok(Err(upkeep_store::StoreError::Closed)) | Err(_) | Ok(Ok(())) => return,
+                Ok(Err(upkeep_store::StoreError::Closed) | Ok(())) | Err(_) => return,
                 Ok(Err(error)) if !said => {
                     said = true;
                     note(&format!("alerts wait until the store takes them: {error}"));
@@ -625,7 +625,7 @@ impl Worker {
     async fn tried(&mut self, done: Done) {
         let mut txn = Txn::default();
         // Only to spread tries: where there is no chance to be had, any number does.
-        let chance = f64::from(clock::monotonic_ms().wrapping_mul(2_654_435_761) as u8) / 255.0;
+        let chance = (clock::monotonic_ms().wrapping_mul(2_654_435_761) >> 16 & 255) as f64 / 255.0;
         let given_up = self.queue.done(&mut txn, done, Instant::now(), chance);
         let log = given_up_events(given_up.as_slice(), "it was tried for a day");
         self.commit(txn, log).await;

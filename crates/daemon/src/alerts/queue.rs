@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 10;
 /// First pause between two tries; it doubles.
 const FIRST: Duration = Duration::from_secs(1);
 /// Longest pause.
-const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_mins(10);
 /// For how long it is tried.
 const PATIENCE_S: f64 = 86_400.0;
 

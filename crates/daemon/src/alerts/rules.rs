@@ -113,15 +113,16 @@ pub(super) fn compile(alerts: &Alerts) -> Vec<Compiled> {
             Some(name) => name.to_string(),
             None => written.on.as_str().to_owned(),
         };
-        let name = std::iter::once(base.clone())
-            .chain((2..).map(|number| format!("{base}-{number}")))
-            .find(|name| !taken(name))
-            .unwrap_or(base);
+        // One more than there are rules: one of them is free.
+        let mut names = (1..=rules.len() + 1).map(|number| match number {
+            1 => base.clone(),
+            number => format!("{base}-{number}"),
+        });
+        let name = names.find(|name| !taken(name)).unwrap_or_default();
         let (severity, hold_s, resolve_s) = defaults(written.on);
         let severity = written.severity.unwrap_or(severity);
         let critical = alerts.quiet.as_ref().and_then(|quiet| quiet.critical) != Some(false);
-        let millis =
-            |given: Option<Span>, seconds: u64| given.unwrap_or(Span::from_secs(seconds)).as_millis();
+        let millis = |given: Option<Span>, seconds: u64| given.map_or(seconds * 1000, Span::as_millis);
         rules.push(Compiled {
             rule: Rule {
                 name,
