@@ -122,9 +122,9 @@ pub struct InstanceView {
     pub uptime_ms: Option<u64>,
     /// When its state last changed.
     pub changed_at: UnixTime,
-    /// Share of one core since the last look, in percent.
+    /// Share of one core that its processes used over the last second, in percent.
     pub cpu_percent: Option<f64>,
-    /// Resident memory of its main process, in bytes.
+    /// Resident memory of its processes, in bytes.
     pub memory_bytes: Option<u64>,
     /// How its last process ended.
     pub last_exit: Option<Exit>,

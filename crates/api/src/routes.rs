@@ -162,6 +162,12 @@ pub const ROUTES: &[Route] = &[
     ),
     route(
         "GET",
+        "/v1/metrics",
+        &[200, 422],
+        "Tells figures of apps, instances and the machine over a span of time.",
+    ),
+    route(
+        "GET",
         "/v1/schedules",
         &[200],
         "Lists apps that are run by the clock, with their next and their last run.",

@@ -28,6 +28,8 @@
 //! | `alerts` | [`alerts`]: who is told of what; a runtime of its own | events, levels, settings | messages |
 //! | `crashes` | [`crashes`]: a dossier of each abnormal exit | the event log | files |
 //! | `log-pump` | [`logs::pump`] | log pipes | log files |
+//! | `metrics` | [`metrics::sampler`]: looks at every process once a second | `/proc`, cgroups | newest figures, rows |
+//! | `metrics-writer` | [`metrics::write`] | rows | `metrics.redb` |
 //! | `store-writer` | [`upkeep_store::embedded`] | transactions | commits |
 //!
 //! The API cannot starve supervision: they share no thread, and what they share in memory is locked for the time of a
@@ -48,6 +50,7 @@ mod inspect;
 mod keeper_link;
 mod logs;
 mod main_loop;
+mod metrics;
 mod node;
 mod pm2;
 mod recovery;

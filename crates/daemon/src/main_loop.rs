@@ -36,6 +36,7 @@ use crate::{
     http,
     keeper_link::{AskError, KeeperLink, News},
     logs::pump::Pump,
+    metrics::{self, Metrics},
     pm2::{self, God},
     recovery::{RecoveryError, recover},
     settings as machine_settings,
@@ -187,7 +188,17 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let pm2_found = pm2::Found::take(&mut listing, &mut exits, store.as_ref())?;
     let actors = recover(&context, &store, listing, exits)?;
     crate::cage::protect(vec![settings.home.root.clone(), settings.home.run.clone()]);
-    let usage = Arc::new(Usage::default());
+    // A run in the foreground needs no history beyond itself.
+    let file = (settings.store == settings.home.store()).then(|| settings.home.metrics());
+    let metrics = Metrics::open(file.as_deref());
+    let usage = Arc::new(Usage::new(Some(Arc::clone(&metrics))));
+    let sampling = metrics::start(
+        &metrics,
+        Arc::clone(&directory),
+        context.pump.statuses(),
+        &settings.home.root,
+    )
+    .map_err(DaemonError::Runtime)?;
     let archive = crashes::archive::Archive::new(settings.home.crashes());
     crashes::start(crashes::Sources {
         events: context.events.clone(),
@@ -241,6 +252,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         alerts,
         statuses: context.pump.statuses(),
         usage,
+        metrics: Arc::clone(&metrics),
         commands,
         trouble: Arc::clone(&trouble),
     })
@@ -270,6 +282,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     }
     let end = control(&context, &director, god, inbox, settled, &trouble).await;
     http.stop(LAST_WORDS);
+    drop(sampling);
     match end {
         End::Retire | End::Left => Ok(()),
         End::KeeperGone => Err(DaemonError::Keeper(LinkError::KeeperGone)),

@@ -114,6 +114,11 @@ impl Home {
         self.root.join("store.redb")
     }
 
+    /// The history of figures.
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.redb")
+    }
+
     /// The store of `run`, for as long as it runs.
     pub fn ephemeral_store(&self) -> PathBuf {
         self.run.join("ephemeral.redb")

@@ -64,7 +64,7 @@ pub fn own_group() -> std::result::Result<(Level, PathBuf), Level> {
 }
 
 /// Where cgroup v2 is mounted.
-fn mounted() -> std::result::Result<(Level, PathBuf), Level> {
+pub fn mounted() -> std::result::Result<(Level, PathBuf), Level> {
     [
         (Level::V2, "/sys/fs/cgroup"),
         (Level::V2BesideV1, "/sys/fs/cgroup/unified"),

@@ -28,6 +28,7 @@ pub mod daemonize;
 pub mod descriptor;
 pub mod exec;
 pub mod fd_pass;
+pub mod figures;
 pub mod listener;
 pub mod lock;
 pub mod memfd;

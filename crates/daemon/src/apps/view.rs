@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use upkeep_api::body::{AppView, CopyView, InstanceView, ScheduleView};
@@ -10,10 +10,13 @@ use upkeep_model::{id::AppName, state::Desired};
 use upkeep_sys::{clock, pid::Pid, process};
 
 use super::directory::{AppEntry, InstanceStatus};
+use crate::metrics::{Metrics, instance as metrics};
 
-/// Figures of processes: CPU is the share since the last look at that process.
+/// Figures of processes: those of the sampler; of a process that it has not seen yet, and of PM2's, read here and
+/// now, where CPU is the share since the last look at that process.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
+    metrics: Option<Arc<Metrics>>,
     last: Mutex<HashMap<(u32, u64), Look>>,
 }
 
@@ -28,6 +31,21 @@ struct Look {
 const LOOK_MS: u64 = 500;
 
 impl Usage {
+    /// With a sampler to ask first.
+    pub(crate) fn new(metrics: Option<Arc<Metrics>>) -> Self {
+        Self {
+            metrics,
+            last: Mutex::default(),
+        }
+    }
+
+    /// CPU in percent of a core over the last second, and resident bytes of all its processes.
+    fn of_instance(&self, app: &AppName, index: u32, pid: u32) -> Option<(f64, u64)> {
+        let latest = self.metrics.as_ref()?.of(app, index, pid)?;
+        let value = |column: usize| latest.values.get(column).copied().flatten();
+        Some((value(metrics::CPU)? * 100.0, value(metrics::MEMORY)? as u64))
+    }
+
     /// CPU in percent of a core since the last look, and resident bytes.
     pub(crate) fn of(&self, pid: u32, now_ms: u64, uptime_ms: u64) -> Option<(f64, u64)> {
         let stat = process::stat(Pid::from_unsigned(pid)?).ok()?;
@@ -70,7 +88,7 @@ pub(crate) fn app(name: &AppName, entry: &AppEntry, usage: &Usage) -> AppView {
     let instances: Vec<InstanceView> = status
         .instances
         .iter()
-        .map(|status| instance(status, usage, now_ms, now_unix))
+        .map(|status| instance(name, status, usage, now_ms, now_unix))
         .collect();
     let wanted = entry
         .record
@@ -92,16 +110,24 @@ pub(crate) fn app(name: &AppName, entry: &AppEntry, usage: &Usage) -> AppView {
     }
 }
 
-fn instance(status: &InstanceStatus, usage: &Usage, now_ms: u64, now_unix: u64) -> InstanceView {
+fn instance(
+    app: &AppName,
+    status: &InstanceStatus,
+    usage: &Usage,
+    now_ms: u64,
+    now_unix: u64,
+) -> InstanceView {
     let view = &status.view;
     let ago = now_ms.saturating_sub(view.since_ms);
     let uptime_ms = view
         .pid
         .and(view.started_ms)
         .map(|started| now_ms.saturating_sub(started));
-    let figures = view
-        .pid
-        .and_then(|pid| usage.of(pid, now_ms, uptime_ms.unwrap_or(0)));
+    let figures = view.pid.and_then(|pid| {
+        usage
+            .of_instance(app, status.index, pid)
+            .or_else(|| usage.of(pid, now_ms, uptime_ms.unwrap_or(0)))
+    });
     InstanceView {
         id: status.id,
         index: status.index,

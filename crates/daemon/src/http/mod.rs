@@ -6,6 +6,7 @@
 
 mod error;
 mod inspect;
+mod figures;
 mod machine;
 mod routes;
 mod stream;
@@ -35,6 +36,7 @@ use crate::{
     events::Events,
     logs::pump::Statuses,
     main_loop::Greeting,
+    metrics::Metrics,
 };
 
 /// Largest body of a request: a hundred apps with a megabyte of environment each do not fit, ten do.
@@ -54,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) alerts: crate::alerts::Handle,
     pub(crate) statuses: Statuses,
     pub(crate) usage: Arc<Usage>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) commands: mpsc::Sender<command::Request>,
     /// Why the last upgrade failed.
     pub(crate) trouble: Arc<Mutex<Option<String>>>,

@@ -21,7 +21,7 @@ use upkeep_api::{
 };
 use upkeep_model::{app::AppSpec, id::AppName};
 
-use super::{Authorized, Shared, error::ApiError, inspect, machine, stream};
+use super::{Authorized, Shared, error::ApiError, figures, inspect, machine, stream};
 use crate::{
     apps::{directory::AppEntry, launch, schedule, selector, view},
     cage,
@@ -61,6 +61,7 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
         ("POST", "/v1/daemon/upgrade") => routing::post(upgrade),
         ("GET", "/v1/events") => routing::get(events),
         ("GET", "/v1/logs") => routing::get(logs),
+        ("GET", "/v1/metrics") => routing::get(figures::history),
         ("GET", "/v1/schedules") => routing::get(list_schedules),
         ("GET", "/v1/schedules/{name}") => routing::get(show_schedule),
         ("POST", "/v1/selections/delete") => routing::post(delete),
