@@ -1,4 +1,4 @@
-//! Every call of `/v1`.
+//! Every call of `/v1`, and the three that other programs expect elsewhere.
 
 /// A call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,6 +226,23 @@ pub const ROUTES: &[Route] = &[
         "/v1/snapshot/restore",
         &[200],
         "Starts every saved app that is not in the list.",
+    ),
+];
+
+/// What other programs ask for, by the names that they expect. Nothing else is served outside `/v1`.
+pub const OUTSIDE: &[Route] = &[
+    route("GET", "/healthz", &[200], "Answers as long as the daemon does."),
+    route(
+        "GET",
+        "/metrics",
+        &[200],
+        "Tells the newest figures as OpenMetrics, or as Prometheus' text.",
+    ),
+    route(
+        "GET",
+        "/readyz",
+        &[200, 503],
+        "Tells whether the daemon takes orders and looks at its apps.",
     ),
 ];
 

@@ -111,6 +111,14 @@ Examples:
     /// Show everything about an app
     #[command(visible_aliases = ["describe", "info"])]
     Show(One),
+    /// Show figures over time: CPU, memory, files, threads and what else there is
+    #[command(after_help = "\
+Examples:
+  upkeep metrics shop                      the last 15 minutes, a second each at the finest
+  upkeep metrics shop --since 30d          a month
+  upkeep metrics shop -m cpu,memory --instances
+  upkeep metrics --host                    the machine")]
+    Metrics(Metrics),
     /// Say why an app is in the state it is in, and why it died last
     #[command(after_help = "\
 Examples:
@@ -539,6 +547,23 @@ pub(crate) struct Monit {
     /// Show only rows that have all these words in name, state or reason
     #[arg(value_name = "WORD")]
     pub(crate) selectors: Vec<String>,
+/// Arguments of `metrics`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Metrics {
+    /// Names, ids, `NAME:INDEX`, globs or `@NAMESPACE`; all apps unless said otherwise
+    /// From how long ago
+    #[arg(long, value_name = "TIME", default_value = "15m")]
+    pub(crate) since: String,
+    /// Only these figures; all unless said otherwise
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) metric: Vec<String>,
+    /// Each instance by itself
+    pub(crate) instances: bool,
+    /// The machine too
+    pub(crate) host: bool,
+    /// How many steps
+    #[arg(long, value_name = "N")]
+    pub(crate) points: Option<usize>,
 }
 
 /// Arguments of `events`.

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    net::SocketAddr,
     os::fd::AsFd,
     path::PathBuf,
     rc::Rc,
@@ -157,6 +158,16 @@ pub(crate) fn note(text: &str) {
     );
 }
 
+/// Where figures can be scraped besides the unix socket, if `UPKEEP_METRICS_LISTEN` says so.
+fn scrape_address() -> Option<SocketAddr> {
+    let text = std::env::var("UPKEEP_METRICS_LISTEN")
+        .ok()
+        .filter(|text| !text.is_empty())?;
+    http::exporter::address(&text)
+        .inspect_err(|why| note(&format!("`UPKEEP_METRICS_LISTEN` is not followed: {why}")))
+        .ok()
+}
+
 async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let link = Link::from_env().map_err(DaemonError::Keeper)?;
     // The keeper ends a daemon that hangs up. We hang up by ending, so that what went wrong can still be said: this
@@ -240,6 +251,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let trouble = Arc::new(Mutex::new(upgrade_trouble));
     let keeper_pid = greeting.pid;
+    let (_scraped, scraped) = watch::channel(scrape_address());
     let http = http::start(http::Shared {
         home: settings.home.clone(),
         version,
@@ -254,6 +266,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         usage,
         metrics: Arc::clone(&metrics),
         commands,
+        scraped,
         trouble: Arc::clone(&trouble),
     })
     .map_err(|why| DaemonError::Listen {

@@ -9,6 +9,8 @@ mod inspect;
 pub(crate) mod look;
 mod machine;
 pub(crate) mod read;
+mod metrics;
+mod read;
 mod sandbox;
 mod schedule;
 mod settings;
@@ -55,6 +57,7 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Ls(ls) => look::ls(&ls, settings, output).await,
             Command::Show(one) => look::show(&one.app, settings, output).await,
             Command::Sandbox(Sandbox::Score(one)) => sandbox::score(&one.app, settings, output).await,
+            Command::Metrics(asked) => metrics::metrics(&asked, settings, output).await,
             Command::Why(why) => why::why(&why, settings, output).await,
             Command::Schedule(verb) => schedule::run(verb, settings, output).await,
             Command::Heap(heap) => inspect::heap(heap, settings, output).await,

@@ -6,6 +6,7 @@
 
 mod error;
 mod inspect;
+pub(crate) mod exporter;
 mod figures;
 mod machine;
 mod routes;
@@ -13,6 +14,7 @@ mod stream;
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     sync::{Arc, Mutex},
     thread::JoinHandle,
     time::Duration,
@@ -25,7 +27,7 @@ use axum::{
 };
 use tokio::{
     net::UnixListener,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 use upkeep_host::home::Home;
 
@@ -58,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) usage: Arc<Usage>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) commands: mpsc::Sender<command::Request>,
+    /// Where figures can be scraped besides.
+    pub(crate) scraped: watch::Receiver<Option<SocketAddr>>,
     /// Why the last upgrade failed.
     pub(crate) trouble: Arc<Mutex<Option<String>>>,
 }
@@ -176,7 +180,9 @@ pub(crate) fn start(shared: Shared) -> Result<Http, String> {
                         return;
                     }
                 };
-                let router = routes::router(Arc::new(shared))
+                let shared = Arc::new(shared);
+                let exporter = exporter::serve(Arc::clone(&shared), shared.scraped.clone());
+                let router = routes::router(shared)
                     .layer(DefaultBodyLimit::max(BODY_MAX))
                     .layer(axum::middleware::map_response(error::in_our_form))
                     .into_make_service_with_connect_info::<Peer>();
@@ -184,7 +190,12 @@ pub(crate) fn start(shared: Shared) -> Result<Http, String> {
                     // A dropped sender means the same.
                     let _ = stopped.await;
                 });
-                if let Err(error) = served.await {
+                let served = tokio::select! {
+                    served = served => served,
+                    // It never ends by itself.
+                    () = exporter => Ok(()),
+                };
+                if let Err(error) = served {
                     crate::main_loop::note(&format!("the API has ended: {error}"));
                 }
             });

@@ -17,11 +17,11 @@ use upkeep_api::{
         ScheduleList, ScheduleQuery, Selection, Stream, Upgrade, What,
     },
     error::Code,
-    routes::ROUTES,
+    routes::{OUTSIDE, ROUTES},
 };
 use upkeep_model::{app::AppSpec, id::AppName};
 
-use super::{Authorized, Shared, error::ApiError, figures, inspect, machine, stream};
+use super::{Authorized, Shared, error::ApiError, exporter, figures, inspect, machine, stream};
 use crate::{
     apps::{directory::AppEntry, launch, schedule, selector, view},
     cage,
@@ -84,6 +84,11 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         if let Some(handler) = handler(route.method, route.path) {
             let merged = paths.remove(route.path).unwrap_or_default().merge(handler);
             paths.insert(route.path, merged);
+        }
+    }
+    for route in OUTSIDE {
+        if let Some(handler) = exporter::handler(route.path) {
+            paths.insert(route.path, handler);
         }
     }
     let mut router = Router::new();

@@ -210,7 +210,8 @@ impl Series {
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     pub(super) seconds: Vec<Vec<u8>>,
-    pub(super) tens: Vec<Vec<u8>>,
+    pub(super) ended: Vec<u8>,
+    pub(super) tens: Vec<u8>,
 }
 
 impl History {
@@ -387,7 +388,8 @@ impl History {
         });
         Recent {
             seconds,
-            tens: vec![series.ended.to_vec(), series.tens.bytes().to_vec()],
+            ended: series.ended.to_vec(),
+            tens: series.tens.bytes().to_vec(),
         }
     }
 
@@ -405,18 +407,8 @@ impl History {
             .collect()
     }
 
-    /// Bytes of rows in memory.
+    /// Waits until all that was sent is written.
     #[cfg(test)]
-    pub(super) fn bytes_in_memory(&self) -> usize {
-        let live = self.live();
-        let of = |series: &Series| {
-            let closed: usize = series.closed.iter().map(|(_, bytes)| bytes.len()).sum();
-            closed + series.open.bytes().len() + series.pending.bytes().len() + series.tens.bytes().len()
-        };
-        live.series.values().map(of).sum()
-    }
-
-    /// Waits until all that was sent is written. For tests, benches, and an orderly end.
     pub(crate) fn flush(&self) {
         if let Some(writer) = &self.writer {
             writer.flush();

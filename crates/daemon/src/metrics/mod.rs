@@ -16,6 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
 };
 
+use upkeep_api::metrics::{MetricsAnswer, Per};
 use upkeep_model::id::AppName;
 use upkeep_sys::{clock, figures};
 
@@ -25,6 +26,7 @@ mod columns;
 mod history;
 #[cfg(test)]
 mod history_tests;
+pub(crate) mod openmetrics;
 mod probe;
 mod query;
 mod rows;
@@ -43,8 +45,6 @@ pub(crate) use self::{
 pub(crate) struct Latest {
     /// Its main process.
     pub(crate) pid: u32,
-    /// CLOCK_MONOTONIC ms.
-    pub(crate) at_ms: u64,
     pub(crate) values: Values,
     pub(crate) counters: Counters,
 }
@@ -52,6 +52,8 @@ pub(crate) struct Latest {
 /// What the sampler saw last.
 #[derive(Debug, Default)]
 pub(crate) struct All {
+    /// CLOCK_MONOTONIC ms of the look.
+    pub(crate) at_ms: u64,
     pub(crate) instances: HashMap<SeriesName, Latest>,
     pub(crate) host: Values,
     pub(crate) counters: figures::Host,
@@ -137,24 +139,20 @@ impl Metrics {
         reports.insert(name, report);
     }
 
-    /// The figures of one instance in the time before a moment, at a second each: what a dossier of its end needs.
-    pub(crate) fn before(
-        &self,
-        app: &AppName,
-        index: u32,
-        until: f64,
-        seconds: u32,
-    ) -> upkeep_api::metrics::MetricsAnswer {
+    /// The figures of one instance in a span of Unix time, at a second each if it lies in the last 15 minutes: what a
+    /// dossier of its end needs. `None`: nothing is known of that span.
+    pub(crate) fn of_span(&self, app: &AppName, index: u32, since: f64, until: f64) -> Option<MetricsAnswer> {
         let query = Query {
             apps: [(app.clone(), Some(vec![index]))].into(),
             host: false,
             metrics: Vec::new(),
-            since: until - f64::from(seconds),
+            since,
             until,
-            points: seconds as usize,
-            per: upkeep_api::metrics::Per::Instance,
+            points: POINTS_MAX,
+            per: Per::Instance,
         };
-        self.history.query(&query, clock::unix_ms() / 1000)
+        let answer = self.history.query(&query, clock::unix_ms() / 1000);
+        (!answer.series.is_empty()).then_some(answer)
     }
 }
 

@@ -75,10 +75,18 @@ impl Grid {
         // What is older than the oldest ring is nowhere.
         let since = since.max(now.saturating_sub(FIVES_KEPT + 300));
         let rows = until.saturating_sub(since).div_ceil(ring.step).max(1);
-        let factor = rows.div_ceil(points.max(1) as u64).max(1);
-        let first = since / ring.step / factor * factor;
         let last = until.max(since + 1).div_ceil(ring.step);
-        let steps = last.saturating_sub(first).div_ceil(factor).max(1);
+        let fit = |points: u64| {
+            let factor = rows.div_ceil(points).max(1);
+            let first = since / ring.step / factor * factor;
+            (factor, first, last.saturating_sub(first).div_ceil(factor).max(1))
+        };
+        let points = points.max(1) as u64;
+        let (mut factor, mut first, mut steps) = fit(points);
+        if steps > points && points > 1 {
+            // Steps begin at multiples of themselves, which may take one more.
+            (factor, first, steps) = fit(points - 1);
+        }
         Self {
             ring,
             factor,
@@ -183,7 +191,7 @@ impl History {
     /// the span is long.
     pub(crate) fn query(&self, query: &Query<'_>, now: u64) -> MetricsAnswer {
         let since = (query.since.max(0.0) as u64).min(now);
-        let until = (query.until.max(0.0).ceil() as u64).clamp(since, now + 1);
+        let until = (query.until.max(0.0) as u64).clamp(since, now + 1);
         let grid = Grid::new(since, until, now, query.points.clamp(1, POINTS_MAX));
         let mut series = Vec::new();
         // One group is one app, one instance, or the machine.
@@ -248,7 +256,7 @@ impl History {
         }
     }
 
-    /// Every row of a ring, oldest first; none twice.
+    /// Every row of a ring, none twice.
     fn read(&self, id: u32, grid: &Grid, scales: &[f64; WIDTH], each: &mut dyn FnMut(&Row)) {
         let step = grid.ring.step;
         let from = grid.first * step;
@@ -259,34 +267,34 @@ impl History {
             }
             return;
         }
-        // Memory first: a block that is written between the two looks is then read twice, and not never.
-        let tens = self.recent(id, None).tens;
-        let mut next = 0;
-        let mut once = |row: &Row| {
-            if row.slot >= next {
-                next = row.slot + 1;
-                each(row);
-            }
+        // Memory first: a block that is written between the two looks is then seen twice, and not never. What memory
+        // has is newer than what the disk has of the same time.
+        let recent = self.recent(id, None);
+        let running: Vec<Row> = Reader::new(&recent.tens).collect();
+        let begun = running.first().map_or(u64::MAX, |row| row.slot);
+        let mut rows: Vec<Row> = Reader::new(&recent.ended)
+            .filter(|row| row.slot < begun)
+            .collect();
+        rows.extend(running);
+        let kind = if step == 10 {
+            TENS
+        } else {
+            rows = rows
+                .chunk_by(|one, next| one.slot / 30 == next.slot / 30)
+                .map(|rows| {
+                    let mut sum = Sum::default();
+                    rows.iter().for_each(|row| sum.add(row, scales));
+                    sum.row(rows.first().map_or(0, |row| row.slot / 30), scales)
+                })
+                .collect();
+            FIVES
         };
-        if step == 10 {
-            for bytes in self.stored(TENS, id, from, to) {
-                Reader::new(&bytes).for_each(|row| once(&row));
-            }
-            let rows = tens.iter().flat_map(|bytes| Reader::new(bytes));
-            rows.for_each(|row| once(&row));
-            return;
+        let first = rows.first().map_or(u64::MAX, |row| row.slot);
+        let last = rows.last().map_or(u64::MAX, |row| row.slot);
+        for bytes in self.stored(kind, id, from, to) {
+            let old = Reader::new(&bytes).filter(|row| row.slot < first || row.slot > last);
+            old.for_each(|row| each(&row));
         }
-        for bytes in self.stored(FIVES, id, from, to) {
-            Reader::new(&bytes).for_each(|row| once(&row));
-        }
-        // What has not become a block yet.
-        let rows: Vec<Row> = tens.iter().flat_map(|bytes| Reader::new(bytes)).collect();
-        for rows in rows.chunk_by(|one, next| one.slot / 30 == next.slot / 30) {
-            let mut sum = Sum::default();
-            rows.iter().for_each(|row| sum.add(row, scales));
-            if let Some(first) = rows.first() {
-                once(&sum.row(first.slot / 30, scales));
-            }
-        }
+        rows.iter().for_each(each);
     }
 }

@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn what_does_not_change_costs_two_bytes_a_row() {
         let scales = scales(Of::Instance);
-        let values = [Some(1e6); WIDTH];
+        let values = [Some(1_024_000.0); WIDTH];
         let mut writer = Writer::of([Row::new(100, &values, &scales)]);
         let first = writer.bytes().len();
         for slot in 101..161 {
@@ -338,6 +338,9 @@ mod tests {
         }
         assert!(!writer.push(&Row::new(160, &values, &scales)), "not later");
         assert_eq!(writer.bytes().len() - first, 120);
-        assert_eq!(Row::new(1, &values, &scales).get(1, &scales), Some((1e6, 1e6)));
+        assert_eq!(
+            Row::new(1, &values, &scales).get(1, &scales),
+            Some((1_024_000.0, 1_024_000.0))
+        );
     }
 }

@@ -291,7 +291,6 @@ impl Sampler {
             .map(|(_, looked)| {
                 let figures = Latest {
                     pid: looked.probe.pid.raw().unsigned_abs(),
-                    at_ms: now_ms,
                     values: looked.probe.values,
                     counters: looked.probe.counters,
                 };
@@ -303,6 +302,7 @@ impl Sampler {
             .latest
             .write()
             .unwrap_or_else(PoisonError::into_inner);
+        latest.at_ms = now_ms;
         latest.instances = apps;
         latest.host = self.machine.values;
         latest.counters = self.machine.now;

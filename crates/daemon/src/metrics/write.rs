@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
 };
@@ -59,6 +60,7 @@ pub(super) enum Job {
         now: u64,
     },
     /// All before is written when this is answered.
+    #[cfg(test)]
     Flush(SyncSender<()>),
 }
 
@@ -68,6 +70,8 @@ pub(super) struct WriterThread {
     blocks: Arc<Blocks>,
     queue: Option<SyncSender<Job>>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// It was said that blocks were lost.
+    said: AtomicBool,
 }
 
 impl WriterThread {
@@ -83,6 +87,7 @@ impl WriterThread {
             blocks,
             queue: Some(queue),
             thread: Some(thread),
+            said: AtomicBool::new(false),
         })
     }
 
@@ -94,11 +99,13 @@ impl WriterThread {
     pub(super) fn send(&self, job: Job) {
         if let Some(queue) = &self.queue
             && let Err(TrySendError::Full(Job::Blocks(_))) = queue.try_send(job)
+            && !self.said.swap(true, Ordering::Relaxed)
         {
             note("figures of a quarter of an hour are not kept: the disk has not answered for minutes");
         }
     }
 
+    #[cfg(test)]
     pub(super) fn flush(&self) {
         let (answer, answered) = sync_channel(1);
         if let Some(queue) = &self.queue
@@ -131,8 +138,10 @@ struct Unwritten {
 
 fn run(blocks: &Blocks, jobs: &Receiver<Job>) {
     let mut unwritten = Unwritten::default();
-    while let Ok(job) = jobs.recv() {
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| jobs.recv().ok()) {
         let outcome = match job {
+            #[cfg(test)]
             Job::Flush(answer) => {
                 // Who asked may have left.
                 let _ = answer.send(());
@@ -140,7 +149,17 @@ fn run(blocks: &Blocks, jobs: &Receiver<Job>) {
             }
             Job::Journal { at, bytes } => {
                 let deletes = vec![(JOURNAL, 0, 0..at.saturating_sub(SECONDS_KEPT + 2 * TENS_BLOCK))];
-                let puts = vec![((JOURNAL, 0, at), bytes)];
+                let mut puts = vec![((JOURNAL, 0, at), bytes)];
+                // After a pause of the disk: all that waits in one transaction.
+                while let Ok(job) = jobs.try_recv() {
+                    match job {
+                        Job::Journal { at, bytes } => puts.push(((JOURNAL, 0, at), bytes)),
+                        other => {
+                            next = Some(other);
+                            break;
+                        }
+                    }
+                }
                 blocks.write(&Batch { deletes, puts })
             }
             Job::Names(names) => write_names(blocks, &names),

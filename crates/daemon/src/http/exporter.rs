@@ -1,0 +1,169 @@
+//! What other programs ask for outside `/v1`: `/metrics`, `/healthz` and `/readyz`.
+//!
+//! On the unix socket they are there as everything is, for the owner and root. Prometheus cannot ask a unix socket, so
+//! a machine may have them on a port of loopback as well: those three and nothing else, without a password.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{self, MethodRouter},
+};
+use tokio::{net::TcpListener, sync::watch};
+use upkeep_sys::clock;
+
+use super::{Authorized, Shared};
+use crate::{
+    main_loop::note,
+    metrics::openmetrics::{self, Format},
+};
+
+type Api = State<Arc<Shared>>;
+
+/// Figures older than this mean that nobody looks any more, ms.
+const STALE_MS: u64 = 15_000;
+/// Between two tries to take an address that is in use.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Handlers of `api::routes::OUTSIDE`, for the unix socket.
+pub(super) fn handler(path: &str) -> Option<MethodRouter<Arc<Shared>>> {
+    Some(match path {
+        "/healthz" => routing::get(async |_: Authorized| health()),
+        "/metrics" => {
+            routing::get(async |state: Api, _: Authorized, headers: HeaderMap| metrics(&state.0, &headers))
+        }
+        "/readyz" => routing::get(async |state: Api, _: Authorized| ready(&state.0)),
+        _ => return None,
+    })
+}
+
+fn health() -> Response {
+    (StatusCode::OK, "ok\n").into_response()
+}
+
+/// Whether apps can be managed and looked at.
+fn ready(shared: &Shared) -> Response {
+    let not = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response();
+    if shared.commands.is_closed() {
+        return not("the daemon is ending");
+    }
+    if shared.commands.capacity() == 0 {
+        return not("too many commands wait");
+    }
+    let now = clock::monotonic_ms();
+    // A daemon that has just begun has not looked yet.
+    let begun = clock::unix_ms().saturating_sub(shared.started_ms);
+    if begun > STALE_MS && shared.metrics.latest(|all| now > all.at_ms + STALE_MS) {
+        return not("figures are old: the machine is overloaded");
+    }
+    (StatusCode::OK, "ready\n").into_response()
+}
+
+fn metrics(shared: &Shared, headers: &HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let format = Format::wanted(accept);
+    let page = openmetrics::page(
+        &shared.metrics,
+        &shared.directory,
+        &shared.version,
+        shared.started_ms,
+        format,
+        (clock::monotonic_ms(), clock::unix_ms()),
+    );
+    (
+        StatusCode::OK,
+        [(header::CONTENT_TYPE, format.content_type())],
+        page,
+    )
+        .into_response()
+}
+
+/// Serves the port for as long as it is asked for, and another as soon as that is; ends with the runtime.
+pub(super) async fn serve(shared: Arc<Shared>, mut wanted: watch::Receiver<Option<SocketAddr>>) {
+    loop {
+        let address = *wanted.borrow_and_update();
+        let changed = async {
+            if wanted.changed().await.is_err() {
+                // Nobody will ask for another.
+                std::future::pending::<()>().await;
+            }
+        };
+        match address {
+            None => changed.await,
+            Some(address) => {
+                tokio::select! {
+                    () = changed => {}
+                    () = listen(address, &shared) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn listen(address: SocketAddr, shared: &Arc<Shared>) {
+    let mut said = false;
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(error) if !said => {
+                note(&format!(
+                    "failed to listen on `{address}` for those who scrape figures, trying again: {error}"
+                ));
+                said = true;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(AGAIN).await;
+    };
+    match listener.local_addr() {
+        Ok(at) => note(&format!("figures can be scraped on http://{at}/metrics")),
+        Err(_) => {}
+    }
+    let router = Router::new()
+        .route("/healthz", routing::get(async || health()))
+        .route(
+            "/metrics",
+            routing::get(async |state: Api, headers: HeaderMap| metrics(&state.0, &headers)),
+        )
+        .route("/readyz", routing::get(async |state: Api| ready(&state.0)))
+        .fallback(async || (StatusCode::NOT_FOUND, "there is /metrics, /healthz and /readyz\n"))
+        .with_state(Arc::clone(shared));
+    if let Err(error) = axum::serve(listener, router).await {
+        note(&format!("figures can no longer be scraped on {address}: {error}"));
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// The address that an environment variable asks for. Refused unless it is of loopback: there is no password.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("`{text}` is no address with a port, such as `127.0.0.1:9464`"))?;
+    if !address.ip().is_loopback() {
+        return Err(format!(
+            "`{text}` can be reached from elsewhere, and nobody is asked for a password; use an address of loopback"
+        ));
+    }
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_listened_on() {
+        assert!(address("127.0.0.1:0").is_ok() && address("[::1]:9464").is_ok());
+        for (text, why) in [
+            ("0.0.0.0:9464", "can be reached from elsewhere"),
+            ("[::]:1", "can be reached from elsewhere"),
+            ("9464", "is no address"),
+        ] {
+            let error = address(text).expect_err(text);
+            assert!(error.contains(why) && error.contains(text), "{error}");
+        }
+    }
+}
