@@ -43,6 +43,7 @@ pub mod effect;
 pub mod event;
 pub mod health;
 pub mod instance;
+pub mod leak;
 pub mod order;
 pub mod pm2;
 pub mod restart;

@@ -9,7 +9,8 @@
 //! | 60 s | sockets, context switches | links in `fd`, `schedstat` of each thread |
 //! | 600 s | proportional memory | `smaps_rollup`: the kernel walks the page tables for it |
 //!
-//! Between two looks a value stands as it was. Counters are added up from differences, each process against its own
+//! A tree that has used no processor time since the last look cannot have changed: then only its `cpu.stat` is read (but
+//! once a minute all the same, for memory that the kernel takes away). Between two looks a value stands as it was. Counters are added up from differences, each process against its own
 //! last look, so that nothing vanishes or goes back when a process ends, and none is taken for another that got its
 //! number: a descriptor of its `/proc` directory is its own for ever.
 
@@ -93,6 +94,8 @@ pub(crate) struct Probe {
     /// Spreads the dear looks of many instances.
     phase: u64,
     ticks: u64,
+    /// Looks in a row at which it had used no processor time.
+    idle_ticks: u64,
     io_at_ms: Option<u64>,
     switches_at_ms: Option<u64>,
 }
@@ -130,6 +133,7 @@ impl Probe {
             fresh,
             phase,
             ticks: 0,
+            idle_ticks: 0,
             io_at_ms: None,
             switches_at_ms: None,
         };
@@ -209,14 +213,29 @@ impl Probe {
         scratch: &mut Vec<Pid>,
         budget: &mut Budget,
     ) -> bool {
+        if self.group.is_none() {
+            // Without a group it is not seen who has come and gone.
+            self.idle_ticks = 0;
+        }
+        let cpu_seconds = self.cpu();
+        self.counters.cpu_seconds += cpu_seconds;
+        self.values[instance::CPU] = elapsed.map(|elapsed| cpu_seconds / elapsed.max(0.001));
+        if cpu_seconds > 0.0 || self.ticks < SLOW || (self.ticks + self.phase).is_multiple_of(SLOWER) {
+            self.idle_ticks = 0;
+        } else {
+            self.idle_ticks += 1;
+        }
+        if self.idle_ticks > SLOW {
+            // It has slept since before the last slow look, which therefore still holds.
+            self.ticks += 1;
+            self.at_rest();
+            return true;
+        }
         if let Some(group) = &self.group
             && group.processes.group_processes(scratch).is_some()
         {
             self.set_members(scratch, budget);
         }
-        let cpu_seconds = self.cpu();
-        self.counters.cpu_seconds += cpu_seconds;
-        self.values[instance::CPU] = elapsed.map(|elapsed| cpu_seconds / elapsed.max(0.001));
         let Some(resident) = self.resident() else {
             return false;
         };
@@ -241,6 +260,15 @@ impl Probe {
         }
         self.ticks += 1;
         true
+    }
+
+    /// Nothing runs: rates are nothing.
+    fn at_rest(&mut self) {
+        for column in [instance::IO_READ, instance::IO_WRITE, instance::SWITCHES] {
+            if let Some(Some(rate)) = self.values.get_mut(column) {
+                *rate = 0.0;
+            }
+        }
     }
 
     /// Seconds of processor time since the last look.
