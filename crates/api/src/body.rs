@@ -139,6 +139,9 @@ pub struct InstanceView {
     /// What its checks say, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthView>,
+    /// Figures of its process that rise without end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaks: Vec<crate::metrics::Leak>,
     /// While backing off: when the next start is due, from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_start_in_ms: Option<u64>,

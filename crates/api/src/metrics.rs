@@ -66,6 +66,29 @@ pub struct Series {
     pub highs: Vec<Option<f64>>,
 }
 
+/// A figure of an instance whose floor rises and rises.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Leak {
+    /// The app.
+    pub app: AppName,
+    /// The instance.
+    pub index: u32,
+    /// `memory`, `fds` or `threads`.
+    pub metric: String,
+    /// Growth in an hour, in the figure's unit.
+    pub per_hour: f64,
+    /// How sure it is that the floor rises: 0 to 1.
+    pub confidence: f64,
+    /// Where it ends: the app's limit of memory or the machine's memory, or the limit of open files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<f64>,
+    /// Seconds until that is reached at this rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_to_limit: Option<f64>,
+    /// Since when it has been seen to rise.
+    pub since: UnixTime,
+}
+
 /// What a figure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
@@ -150,3 +173,21 @@ pub const METRICS: &[Metric] = &[
         "Sent by network interfaces other than loopback.",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_names_every_figure_with_its_unit_and_meaning() {
+        let page = include_str!("../../../docs/reference/metrics.md");
+        let (instances, host) = page.split_once("## Of the machine").expect("two tables");
+        for metric in METRICS {
+            let unit = if metric.unit.is_empty() { "(count)" } else { metric.unit };
+            let row = format!("| `{}` | {unit} | {} |\n", metric.name, metric.summary);
+            let table = if metric.of == Of::Host { host } else { instances };
+            assert!(table.contains(&row), "docs/reference/metrics.md lacks: {row}");
+        }
+        assert_eq!(page.matches("\n| `").count(), METRICS.len());
+    }
+}

@@ -6,6 +6,7 @@ use std::{
 };
 
 use upkeep_api::body::{AppView, CopyView, InstanceView, ScheduleView};
+use upkeep_api::metrics::Leak;
 use upkeep_model::{id::AppName, state::Desired};
 use upkeep_sys::{clock, pid::Pid, process};
 
@@ -44,6 +45,12 @@ impl Usage {
         let latest = self.metrics.as_ref()?.of(app, index, pid)?;
         let value = |column: usize| latest.values.get(column).copied().flatten();
         Some((value(metrics::CPU)? * 100.0, value(metrics::MEMORY)? as u64))
+    }
+
+    /// What leaks of an instance.
+    fn leaks(&self, app: &AppName, index: u32) -> Vec<Leak> {
+        let metrics = self.metrics.as_ref();
+        metrics.map_or_else(Vec::new, |metrics| metrics.leaks(Some((app, index))))
     }
 
     /// CPU in percent of a core since the last look, and resident bytes.
@@ -157,6 +164,7 @@ fn instance(
                 why: other.view.why.clone(),
             })
             .collect(),
+        leaks: usage.leaks(app, status.index),
         next_start_in_ms: view.next_start_ms.map(|at| at.saturating_sub(now_ms)),
     }
 }

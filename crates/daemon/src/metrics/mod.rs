@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
 };
 
-use upkeep_api::metrics::{MetricsAnswer, Per};
+use upkeep_api::metrics::{Leak, MetricsAnswer, Per};
 use upkeep_model::id::AppName;
 use upkeep_sys::{clock, figures};
 
@@ -26,6 +26,7 @@ mod columns;
 mod history;
 #[cfg(test)]
 mod history_tests;
+mod leaks;
 pub(crate) mod openmetrics;
 mod probe;
 mod query;
@@ -56,6 +57,8 @@ pub(crate) struct All {
     pub(crate) at_ms: u64,
     pub(crate) instances: HashMap<SeriesName, Latest>,
     pub(crate) host: Values,
+    /// What leaks, of all instances that run; renewed every ten seconds.
+    pub(crate) leaks: Vec<Leak>,
     pub(crate) counters: figures::Host,
 }
 
@@ -75,6 +78,7 @@ pub(crate) struct Report {
 type Reports = HashMap<SeriesName, Report>;
 
 /// Programs whose reports are kept at most.
+#[allow(dead_code, reason = "see `Metrics::report`")]
 const REPORTS_MAX: usize = 10_000;
 
 /// Figures, for every thread.
@@ -126,6 +130,15 @@ impl Metrics {
             .filter(|latest| latest.pid == pid)
     }
 
+    /// What leaks of one instance; of all if no app is given.
+    pub(crate) fn leaks(&self, of: Option<(&AppName, u32)>) -> Vec<Leak> {
+        self.latest(|all| {
+            let wanted = |leak: &&Leak| of.is_none_or(|(app, index)| leak.app == *app && leak.index == index);
+            all.leaks.iter().filter(wanted).cloned().collect()
+        })
+    }
+
+    #[allow(dead_code, reason = "Node's workers do not report yet")]
     /// Takes what a program says of itself; it counts for 15 s.
     pub(crate) fn report(&self, app: &AppName, index: u32, report: Report) {
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,6 +152,7 @@ impl Metrics {
         reports.insert(name, report);
     }
 
+    #[allow(dead_code, reason = "for dossiers of crashes")]
     /// The figures of one instance in a span of Unix time, at a second each if it lies in the last 15 minutes: what a
     /// dossier of its end needs. `None`: nothing is known of that span.
     pub(crate) fn of_span(&self, app: &AppName, index: u32, since: f64, until: f64) -> Option<MetricsAnswer> {

@@ -19,6 +19,7 @@ use super::{
     Latest, Metrics, Reports,
     columns::{Values, WIDTH, host, instance},
     history::SeriesName,
+    leaks::Watch,
     probe::{Budget, Probe},
 };
 use crate::{apps::directory::Directory, logs::pump::Statuses};
@@ -41,6 +42,7 @@ struct Looked {
     name: SeriesName,
     series: u32,
     probe: Probe,
+    watch: Watch,
     restarts: u32,
     lines: Option<u64>,
 }
@@ -134,6 +136,7 @@ impl Sampler {
         }
         if self.ticks.is_multiple_of(10) {
             self.log_lines();
+            self.look_for_leaks(now_ms);
         }
         self.machine.look(elapsed, now_ms, &self.sources.home);
         self.publish(now_ms, &gone);
@@ -177,6 +180,12 @@ impl Sampler {
                         status.index,
                         pid,
                         status.view.started_ms,
+                        entry
+                            .record
+                            .spec
+                            .limits
+                            .memory
+                            .map(|limit| limit.as_bytes() as f64),
                         status.view.restarts,
                     )),
                 }
@@ -193,7 +202,7 @@ impl Sampler {
                 looked.probe.close(&mut self.budget);
             }
         }
-        for (app, index, pid, started_ms, restarts) in new {
+        for (app, index, pid, started_ms, limit, restarts) in new {
             let name = SeriesName {
                 app: Some(app),
                 index,
@@ -208,6 +217,7 @@ impl Sampler {
                 &mut self.budget,
             );
             let looked = Looked {
+                watch: Watch::new(pid, started_ms.unwrap_or(now_ms), limit),
                 name,
                 series,
                 probe,
@@ -256,6 +266,19 @@ impl Sampler {
             let pids = trees.remove(&looked.probe.pid.raw()).unwrap_or_default();
             looked.probe.set_members(&pids, &mut self.budget);
         }
+    }
+
+    /// What leaks.
+    fn look_for_leaks(&mut self, now_ms: u64) {
+        let machine = self.machine.values[host::MEMORY_TOTAL];
+        let clocks = (now_ms, clock::unix_ms());
+        let mut found = Vec::new();
+        for looked in self.looked.values_mut() {
+            looked.watch.look(now_ms, &looked.probe.values);
+            found.extend(looked.watch.found(&looked.name, machine, clocks));
+        }
+        let latest = self.metrics.latest.write();
+        latest.unwrap_or_else(PoisonError::into_inner).leaks = found;
     }
 
     /// Lines a second of each instance's logs.
