@@ -183,7 +183,11 @@ mod tests {
         let page = include_str!("../../../docs/reference/metrics.md");
         let (instances, host) = page.split_once("## Of the machine").expect("two tables");
         for metric in METRICS {
-            let unit = if metric.unit.is_empty() { "(count)" } else { metric.unit };
+            let unit = if metric.unit.is_empty() {
+                "(count)"
+            } else {
+                metric.unit
+            };
             let row = format!("| `{}` | {unit} | {} |\n", metric.name, metric.summary);
             let table = if metric.of == Of::Host { host } else { instances };
             assert!(table.contains(&row), "docs/reference/metrics.md lacks: {row}");

@@ -547,10 +547,14 @@ pub(crate) struct Monit {
     /// Show only rows that have all these words in name, state or reason
     #[arg(value_name = "WORD")]
     pub(crate) selectors: Vec<String>,
+}
+
 /// Arguments of `metrics`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Metrics {
     /// Names, ids, `NAME:INDEX`, globs or `@NAMESPACE`; all apps unless said otherwise
+    #[arg(value_name = "APP")]
+    pub(crate) selectors: Vec<String>,
     /// From how long ago
     #[arg(long, value_name = "TIME", default_value = "15m")]
     pub(crate) since: String,
@@ -558,8 +562,10 @@ pub(crate) struct Metrics {
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) metric: Vec<String>,
     /// Each instance by itself
+    #[arg(long)]
     pub(crate) instances: bool,
     /// The machine too
+    #[arg(long)]
     pub(crate) host: bool,
     /// How many steps
     #[arg(long, value_name = "N")]

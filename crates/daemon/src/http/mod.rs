@@ -5,9 +5,9 @@
 //! and can get it in no other way, so that none can be written that forgot to ask.
 
 mod error;
-mod inspect;
 pub(crate) mod exporter;
 mod figures;
+mod inspect;
 mod machine;
 mod routes;
 mod stream;

@@ -186,7 +186,7 @@ fn instances(page: &mut Page, shown: &[Shown]) {
         page.family(&format!("upkeep_instance_{name}"), kind, unit, help);
         for one in shown {
             if let Some(value) = of(one) {
-                page.sample(&[("app", &one.app), ("instance", &one.index)], value);
+                page.sample(&[("app", &one.app), ("index", &one.index)], value);
             }
         }
     };
