@@ -29,6 +29,12 @@
 /// Confidence that the floor rises from which on there is a leak; the share of trendless series that stay below it.
 pub const CONFIDENCE: f64 = 0.999;
 
+/// A time or a step as a whole number; not below zero, and cut at what fits.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of floats saturates")]
+fn whole(value: f64) -> usize {
+    value as usize
+}
+
 /// Spans and thresholds, so that tests can run on another scale of time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spans {
@@ -126,7 +132,7 @@ impl Detector {
         if !value.is_finite() || at < self.begin {
             return None;
         }
-        let number = ((at - self.begin) / self.length) as usize;
+        let number = whole((at - self.begin) / self.length);
         match &mut self.running {
             Some((running, lowest)) if *running >= number => {
                 *lowest = lowest.min(value);
