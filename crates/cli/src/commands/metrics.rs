@@ -1,5 +1,11 @@
 //! `metrics`: figures over a span of time.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "casts of floats saturate; columns are few"
+)]
+
 use std::fmt::Write;
 
 use upkeep_api::{

@@ -41,6 +41,7 @@ impl Usage {
     }
 
     /// CPU in percent of a core over the last second, and resident bytes of all its processes.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes")]
     fn of_instance(&self, app: &AppName, index: u32, pid: u32) -> Option<(f64, u64)> {
         let latest = self.metrics.as_ref()?.of(app, index, pid)?;
         let value = |column: usize| latest.values.get(column).copied().flatten();

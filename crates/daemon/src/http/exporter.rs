@@ -118,9 +118,8 @@ async fn listen(address: SocketAddr, shared: &Arc<Shared>) {
         }
         tokio::time::sleep(AGAIN).await;
     };
-    match listener.local_addr() {
-        Ok(at) => note(&format!("figures can be scraped on http://{at}/metrics")),
-        Err(_) => {}
+    if let Ok(at) = listener.local_addr() {
+        note(&format!("figures can be scraped on http://{at}/metrics"));
     }
     let router = Router::new()
         .route("/healthz", routing::get(async || health()))

@@ -1,5 +1,13 @@
 //! The history over days that take milliseconds.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::float_cmp,
+    reason = "figures that are written come back as they were"
+)]
+
 use std::{collections::BTreeMap, time::Instant};
 
 use upkeep_api::metrics::{MetricsAnswer, Per, Series};

@@ -181,6 +181,9 @@ fn shown(directory: &Directory, all: &All, (monotonic_ms, unix_ms): (u64, u64)) 
     shown
 }
 
+/// A counter: name, unit, help, and where it is.
+type Counted = (&'static str, &'static str, &'static str, fn(&Latest) -> f64);
+
 fn instances(page: &mut Page, shown: &[Shown]) {
     let mut family = |name: &str, kind: Kind, unit: &str, help: &str, of: &dyn Fn(&Shown) -> Option<f64>| {
         page.family(&format!("upkeep_instance_{name}"), kind, unit, help);
@@ -215,7 +218,7 @@ fn instances(page: &mut Page, shown: &[Shown]) {
         "When its process was started, Unix time.",
         &|one| one.started,
     );
-    let counters: [(&str, &str, &str, fn(&Latest) -> f64); 4] = [
+    let counters: [Counted; 4] = [
         (
             "cpu_seconds",
             "seconds",

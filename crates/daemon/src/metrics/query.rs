@@ -4,6 +4,12 @@
 //! the sum over its instances, divided by the rows in which any of them was seen; its highest is the sum of the highest
 //! of each, which it can only have stayed below. The delay of the event loop is no sum: it is the mean.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "casts of floats saturate; steps are few"
+)]
+
 use std::collections::BTreeMap;
 
 use upkeep_api::metrics::{METRICS, Metric, MetricsAnswer, Of, Per, Series};
@@ -107,6 +113,9 @@ impl Grid {
     }
 }
 
+/// A value for each step.
+type Column = Vec<Option<f64>>;
+
 /// One figure of an app, an instance or the machine, as it is gathered.
 #[derive(Debug)]
 struct Gathered {
@@ -155,7 +164,7 @@ impl Gathered {
         }
     }
 
-    fn finish(self, of: Of, grid: &Grid) -> Option<(Vec<Option<f64>>, Vec<Option<f64>>)> {
+    fn finish(self, of: Of, grid: &Grid) -> Option<(Column, Column)> {
         let is_mean = of == Of::Instance && self.column == instance::EVENT_LOOP_DELAY;
         let factor = usize::try_from(grid.factor).unwrap_or(1);
         let seen = |step: usize| {
@@ -263,7 +272,9 @@ impl History {
         let to = from + grid.rows() as u64 * step;
         if step == 1 {
             for bytes in self.recent(id, Some(from)).seconds {
-                Reader::new(&bytes).for_each(|row| each(&row));
+                for row in Reader::new(&bytes) {
+                    each(&row);
+                }
             }
             return;
         }
@@ -283,7 +294,9 @@ impl History {
                 .chunk_by(|one, next| one.slot / 30 == next.slot / 30)
                 .map(|rows| {
                     let mut sum = Sum::default();
-                    rows.iter().for_each(|row| sum.add(row, scales));
+                    for row in rows {
+                        sum.add(row, scales);
+                    }
                     sum.row(rows.first().map_or(0, |row| row.slot / 30), scales)
                 })
                 .collect();
@@ -293,8 +306,12 @@ impl History {
         let last = rows.last().map_or(u64::MAX, |row| row.slot);
         for bytes in self.stored(kind, id, from, to) {
             let old = Reader::new(&bytes).filter(|row| row.slot < first || row.slot > last);
-            old.for_each(|row| each(&row));
+            for row in old {
+                each(&row);
+            }
         }
-        rows.iter().for_each(each);
+        for row in &rows {
+            each(row);
+        }
     }
 }

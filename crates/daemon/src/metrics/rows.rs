@@ -13,6 +13,12 @@
 //! A process that does nothing costs two bytes a row. Values are kept plus one, so that 0 means "not known". Bytes
 //! that make no sense end the reading; nothing in them can make it fail otherwise.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "casts of floats saturate; bytes are cut on purpose"
+)]
+
 use super::columns::{Values, WIDTH};
 
 /// One step of time.
