@@ -107,26 +107,22 @@ impl Home {
             .map(|entries| {
                 entries
                     .filter_map(|entry| {
-                        let path = entry.ok()?.path();
-                        let number = path
-                            .file_name()?
-                            .to_str()?
-                            .strip_prefix(&current)?
-                            .strip_prefix('.')?;
-                        Some((number.parse().ok()?, path.clone()))
+                        let name = entry.ok()?.file_name();
+                        let name = name.to_str()?;
+                        let number = name.strip_suffix(".zst").unwrap_or(name);
+                        let digits = number.strip_prefix(&current)?.strip_prefix('.')?;
+                        Some((digits.parse().ok()?, logs.join(number)))
                     })
                     .collect()
             })
             .unwrap_or_default();
         rotated.sort();
+        rotated.dedup();
         let mut bytes = Vec::new();
-        for path in rotated
-            .into_iter()
-            .map(|(_, path)| path)
-            .chain([logs.join(&current)])
-        {
-            bytes.extend(fs::read(path).unwrap_or_default()); // absent: nothing was written yet
+        for (_, path) in rotated {
+            bytes.extend(whole_or_packed(&path));
         }
+        bytes.extend(fs::read(logs.join(&current)).unwrap_or_default()); // absent: nothing was written yet
         bytes
     }
 
@@ -574,4 +570,18 @@ fn collect(text: &mut String, from: &Receiver<Vec<u8>>, deadline: Duration) -> b
     };
     *text = String::from_utf8_lossy(&bytes).into_owned();
     ended
+}
+
+/// A rotated log file in the form in which it is there: it may be compressed between two looks.
+fn whole_or_packed(path: &Path) -> Vec<u8> {
+    let packed = PathBuf::from(format!("{}.zst", path.display()));
+    for _ in 0..2 {
+        if let Ok(file) = fs::File::open(&packed) {
+            return zstd::stream::decode_all(file).expect("it gets its name when it is whole");
+        }
+        if let Ok(bytes) = fs::read(path) {
+            return bytes;
+        }
+    }
+    Vec::new() // deleted meanwhile
 }

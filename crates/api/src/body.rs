@@ -283,7 +283,7 @@ pub struct CheckView {
 }
 
 /// Accounting of one log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogSource {
     /// Path of the current file.
     pub path: String,
@@ -303,6 +303,16 @@ pub struct LogSource {
     pub lost_bytes: u64,
     /// Lines among them.
     pub lost_lines: u64,
+    /// Bytes that were written in a second, over the last five.
+    #[serde(default)]
+    pub bytes_per_second: f64,
+    /// Lines that were written in a second, over the last five: counted up to 64 KiB in that time, beyond that
+    /// estimated from the length of the newest.
+    #[serde(default)]
+    pub lines_per_second: f64,
+    /// Lines since this daemon began, counted or estimated in the same way.
+    #[serde(default)]
+    pub lines: u64,
     /// Why the file cannot be written just now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -618,8 +628,15 @@ pub struct LogQuery {
     pub stream: Option<Stream>,
     /// Only lines that arrived at or after this time.
     pub since: Option<UnixTime>,
+    /// Only lines that arrived at or before this time; not with `follow`.
+    #[serde(default)]
+    pub until: Option<UnixTime>,
     /// Only lines that match this regular expression.
     pub grep: Option<String>,
+    /// Lines that continue the one before (they begin with a blank, `at `, `Caused by`) belong to it: `grep` chooses
+    /// whole records.
+    #[serde(default)]
+    pub records: bool,
     /// Go on with what is written from now.
     #[serde(default)]
     pub follow: bool,

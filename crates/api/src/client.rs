@@ -109,7 +109,7 @@ impl Client {
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<T, ClientError> {
-        let response = self.send(method, path, body, "application/json").await?;
+        let response = self.send(method, path, body, "application/json", None).await?;
         let broken = |why: String| ClientError::Broken {
             call: format!("{method} {path}"),
             why,
@@ -145,18 +145,30 @@ impl Client {
 
     /// `GET`s a stream of JSON lines (or of server-sent events, whose `data:` lines are returned).
     pub async fn lines(&mut self, path: &str, follow: bool) -> Result<Lines, ClientError> {
+        self.lines_after(path, follow, None).await
+    }
+
+    /// The same, behind the event with the id `last` ([`Lines::last_id`]): it goes on where an earlier stream ended.
+    pub async fn lines_after(
+        &mut self,
+        path: &str,
+        follow: bool,
+        last: Option<&str>,
+    ) -> Result<Lines, ClientError> {
         let accept = if follow {
             "text/event-stream"
         } else {
             "application/x-ndjson"
         };
-        let response = self.send(method_get(), path, None::<&()>, accept).await?;
+        let response = self.send(method_get(), path, None::<&()>, accept, last).await?;
         Ok(Lines {
             body: response.into_body(),
             buffer: Vec::new(),
             start: 0,
             call: format!("GET {path}"),
             follow,
+            coming: None,
+            last: None,
         })
     }
 
@@ -166,6 +178,7 @@ impl Client {
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
         accept: &str,
+        last: Option<&str>,
     ) -> Result<Response<Incoming>, ClientError> {
         let broken = |why: String| ClientError::Broken {
             call: format!("{method} {path}"),
@@ -180,6 +193,9 @@ impl Client {
             .uri(path)
             .header("host", "upkeep")
             .header("accept", accept);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
         if body.is_some() {
             request = request.header("content-type", "application/json");
         }
@@ -263,15 +279,27 @@ pub struct Lines {
     start: usize,
     call: String,
     follow: bool,
+    /// The id that the event has whose data comes next.
+    coming: Option<String>,
+    /// Of the last event that was given out and had one.
+    last: Option<String>,
 }
 
 impl Lines {
+    /// The id of the event that [`Self::next`] gave out last, or of one before if that had none.
+    pub fn last_id(&self) -> Option<&str> {
+        self.last.as_deref()
+    }
+
     /// The next item; `None` at the end.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             while let Some(end) = self.buffer[self.start..].iter().position(|byte| *byte == b'\n') {
                 let line = &self.buffer[self.start..self.start + end];
                 let json = if self.follow {
+                    if let Some(id) = line.strip_prefix(b"id:") {
+                        self.coming = Some(String::from_utf8_lossy(id.trim_ascii()).into_owned());
+                    }
                     line.strip_prefix(b"data:").unwrap_or(b"")
                 } else {
                     line
@@ -279,6 +307,9 @@ impl Lines {
                 let item = (!json.trim_ascii().is_empty()).then(|| serde_json::from_slice(json));
                 self.start += end + 1;
                 if let Some(item) = item {
+                    if let Some(id) = self.coming.take() {
+                        self.last = Some(id);
+                    }
                     return item.map(Some).map_err(|error| ClientError::Broken {
                         call: self.call.clone(),
                         why: error.to_string(),

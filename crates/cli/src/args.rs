@@ -499,12 +499,38 @@ pub(crate) struct Logs {
     /// Only lines since a time (`2026-11-22T10:00`, `10:30`) or for a span (`2h`)
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
+    /// Only lines until a time, or until a span ago
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    pub(crate) until: Option<String>,
     /// Only lines that match this regular expression
     #[arg(long, value_name = "REGEX")]
     pub(crate) grep: Option<String>,
+    /// With --grep: whole records, with the lines that continue a line (indented, `at …`, `Caused by …`)
+    #[arg(long)]
+    pub(crate) records: bool,
     /// Only the text, without time and source
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Without the source in front
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) no_prefix: bool,
+    /// Which time stands in front: `local`, `utc` (RFC 3339), `none`
+    #[arg(long, value_name = "KIND", default_value = "local", conflicts_with = "raw")]
+    pub(crate) timestamps: Timestamps,
+    /// The same as --timestamps utc
+    #[arg(long, conflicts_with_all = ["raw", "timestamps"])]
+    pub(crate) utc: bool,
+}
+
+/// Which time stands in front of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Timestamps {
+    /// Of the machine's zone, with the date unless it is today.
+    Local,
+    /// RFC 3339 in UTC.
+    Utc,
+    /// None.
+    None,
 }
 
 /// Arguments of `heap`.

@@ -196,6 +196,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         pipes_max: pipes_max(),
         concluded,
     });
+    context.pump.bell().set_home(settings.home.logs());
     let pm2_found = pm2::Found::take(&mut listing, &mut exits, store.as_ref())?;
     let actors = recover(&context, &store, listing, exits)?;
     crate::cage::protect(vec![settings.home.root.clone(), settings.home.run.clone()]);
@@ -263,6 +264,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         crashes: archive,
         alerts,
         statuses: context.pump.statuses(),
+        cutter: context.pump.cutter().map_err(DaemonError::Runtime)?,
         usage,
         metrics: Arc::clone(&metrics),
         commands,

@@ -8,11 +8,12 @@ use crate::{
     id::AppName,
     limits::Limits,
     listen::{Balance, Door, Listen, Mode},
+    logs::LogSpec,
     restart::RestartPolicy,
     rollout::RolloutPolicy,
     sandbox::{Level, Sandbox},
     schedule::Schedule,
-    size::{ByteSize, Span},
+    size::Span,
     stop::StopPolicy,
 };
 
@@ -229,32 +230,4 @@ pub struct Rlimit {
     pub soft: Option<u64>,
     /// What the program may raise it to.
     pub hard: Option<u64>,
-}
-
-/// Where output goes and how much of it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogSpec {
-    /// File for standard output; absent: `logs/NAME-INDEX.out.log` under the home. One file for all instances if
-    /// given (their lines are whole, their order is the order of arrival).
-    pub out: Option<PathBuf>,
-    /// File for standard error; absent: `logs/NAME-INDEX.err.log`.
-    pub err: Option<PathBuf>,
-    /// A file is rotated when it has grown to this size.
-    pub max_size: ByteSize,
-    /// How many rotated files are kept beside the current one.
-    pub keep: u32,
-    /// Whether nothing is stored at all.
-    pub disabled: bool,
-}
-
-impl Default for LogSpec {
-    fn default() -> Self {
-        Self {
-            out: None,
-            err: None,
-            max_size: ByteSize::from_mib(10),
-            keep: 10,
-            disabled: false,
-        }
-    }
 }

@@ -17,6 +17,7 @@ pub mod file;
 pub mod id;
 pub mod limits;
 pub mod listen;
+pub mod logs;
 pub mod restart;
 pub mod rollout;
 pub mod sandbox;

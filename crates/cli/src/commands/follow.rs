@@ -1,16 +1,12 @@
 //! Following log lines and events across daemons: whoever follows is not cut off because the daemon was killed or replaced.
 //!
-//! A new connection asks for the last few seconds again. What was seen already is recognised by its source and time:
-//! lines of one source come in order, and their times are those of the log's index, which do not change. So each line
-//! is given out once.
+//! Each line comes with an id that says where the reader is in all logs. A new connection names the last one, and goes on
+//! behind it: no line is given out twice, and none is left out, also if files were rotated or compressed meanwhile.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use upkeep_api::{
-    body::{Event, EventQuery, LogLine, LogQuery, Stream, UnixTime},
+    body::{Event, EventQuery, LogLine, LogQuery},
     client::{Client, ClientError, Lines, with_query},
 };
 
@@ -25,34 +21,31 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(12);
 /// Between two tries to reach it.
 const STEP: Duration = Duration::from_millis(30);
-/// How far back a new connection asks: further than lines of two sources can be given out in the wrong order.
-const OVERLAP: f64 = 5.0;
 
 /// A stream of log lines that survives its daemon.
 #[derive(Debug)]
 pub(crate) struct Follower<'a> {
     settings: &'a Settings,
-    query: LogQuery,
+    path: String,
     /// Keeps the connection.
     client: Client,
     lines: Lines,
-    seen: Seen,
+    /// The id of the last line that was given out.
+    last: Option<String>,
 }
 
 impl<'a> Follower<'a> {
     /// Begins to follow.
     pub(crate) async fn open(settings: &'a Settings, query: LogQuery) -> anyhow::Result<Self> {
         let mut client = connect_or_start(settings).await?;
-        let lines = client.lines(&with_query("/v1/logs", &query), true).await?;
+        let path = with_query("/v1/logs", &query);
+        let lines = client.lines(&path, true).await?;
         Ok(Self {
             settings,
+            path,
             client,
             lines,
-            seen: Seen {
-                from_the_midst: query.lines.is_some(),
-                ..Seen::default()
-            },
-            query,
+            last: None,
         })
     }
 
@@ -61,8 +54,12 @@ impl<'a> Follower<'a> {
     pub(crate) async fn next(&mut self) -> anyhow::Result<LogLine> {
         loop {
             match self.lines.next::<LogLine>().await {
-                Ok(Some(line)) if self.seen.is_new(&line) => return Ok(line),
-                Ok(Some(_)) => {}
+                Ok(Some(line)) => {
+                    if let Some(id) = self.lines.last_id() {
+                        self.last = Some(id.to_owned());
+                    }
+                    return Ok(line);
+                }
                 Ok(None) | Err(ClientError::Broken { .. } | ClientError::Unreachable { .. }) => {
                     self.resume().await?;
                 }
@@ -72,19 +69,7 @@ impl<'a> Follower<'a> {
     }
 
     async fn resume(&mut self) -> anyhow::Result<()> {
-        self.seen.begin_again();
-        let since = self
-            .seen
-            .latest
-            .map(|latest| latest - OVERLAP)
-            .or(self.query.since);
-        let mut query = self.query.clone();
-        if since.is_some() {
-            query.lines = None;
-            query.since = since;
-        }
-        let path = with_query("/v1/logs", &query);
-        (self.client, self.lines) = reopen(self.settings, &path).await?;
+        (self.client, self.lines) = reopen(self.settings, &self.path, self.last.as_deref()).await?;
         Ok(())
     }
 }
@@ -136,13 +121,13 @@ impl<'a> EventFollower<'a> {
             query.limit = None;
         }
         let path = with_query("/v1/events", &query);
-        (self.client, self.lines) = reopen(self.settings, &path).await?;
+        (self.client, self.lines) = reopen(self.settings, &path, None).await?;
         Ok(())
     }
 }
 
 /// Connects again once there is a daemon.
-async fn reopen(settings: &Settings, path: &str) -> anyhow::Result<(Client, Lines)> {
+async fn reopen(settings: &Settings, path: &str, last: Option<&str>) -> anyhow::Result<(Client, Lines)> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if keeper_of(settings).is_none() {
@@ -150,7 +135,7 @@ async fn reopen(settings: &Settings, path: &str) -> anyhow::Result<(Client, Line
         }
         let again = async {
             let mut client = connect(settings).await?;
-            let lines = client.lines(path, true).await?;
+            let lines = client.lines_after(path, true, last).await?;
             Ok::<_, ClientError>((client, lines))
         };
         match again.await {
@@ -163,128 +148,5 @@ async fn reopen(settings: &Settings, path: &str) -> anyhow::Result<(Client, Line
             }
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-type Source = (String, Option<u32>, Stream);
-
-/// The last lines of a source.
-#[derive(Clone, Copy, Debug)]
-struct Last {
-    /// Their time.
-    at: UnixTime,
-    /// How many had it.
-    count: u32,
-    /// Whether these were all: a reading of the newest lines begins in the midst of those of one time.
-    all: bool,
-}
-
-/// What was given out already.
-#[derive(Debug, Default)]
-struct Seen {
-    /// Whether the first lines of a source need not be the first of their time.
-    from_the_midst: bool,
-    last: HashMap<Source, Last>,
-    /// The same as it was when the connection broke: what is to be left out.
-    skip: HashMap<Source, Last>,
-    /// Time of the newest line of all.
-    latest: Option<UnixTime>,
-}
-
-impl Seen {
-    fn begin_again(&mut self) {
-        self.skip = self.last.clone();
-    }
-
-    fn is_new(&mut self, line: &LogLine) -> bool {
-        if line.notice {
-            // Notices are of the connection, not of the log; the first has told them.
-            return self.skip.is_empty();
-        }
-        let source = (line.app.to_string(), line.index, line.stream);
-        match self.skip.get_mut(&source) {
-            Some(skip) if line.at < skip.at => return false,
-            // Which of them were given out cannot be told: rather a line too few than all of them again.
-            Some(skip) if same(line.at, skip.at) && !skip.all => return false,
-            Some(skip) if same(line.at, skip.at) && skip.count > 0 => {
-                skip.count -= 1;
-                return false;
-            }
-            _ => {}
-        }
-        let first = Last {
-            at: line.at,
-            count: 0,
-            all: !self.from_the_midst,
-        };
-        let last = self.last.entry(source).or_insert(first);
-        if same(last.at, line.at) {
-            last.count += 1;
-        } else {
-            *last = Last {
-                at: line.at,
-                count: 1,
-                all: true,
-            };
-        }
-        self.latest = Some(self.latest.map_or(line.at, |latest| latest.max(line.at)));
-        true
-    }
-}
-
-/// Times are whole milliseconds in a float: the same text makes the same bits.
-fn same(one: UnixTime, other: UnixTime) -> bool {
-    one.to_bits() == other.to_bits()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(app: &str, at: f64, text: &str) -> LogLine {
-        LogLine {
-            app: upkeep_model::id::AppName::parse(app).expect("a name"),
-            index: Some(0),
-            stream: Stream::Out,
-            at,
-            line: text.to_owned(),
-            partial: false,
-            notice: false,
-        }
-    }
-
-    #[test]
-    fn what_comes_again_is_given_out_once() {
-        let mut seen = Seen::default();
-        for (app, at, text) in [("a", 1.0, "1"), ("a", 2.0, "2"), ("a", 2.0, "3"), ("b", 1.5, "x")] {
-            assert!(seen.is_new(&line(app, at, text)));
-        }
-        seen.begin_again();
-        let again = [
-            ("a", 2.0, "2"),
-            ("b", 1.5, "x"),
-            ("a", 2.0, "3"),
-            ("a", 2.0, "4"),
-            ("b", 1.9, "y"),
-            ("c", 1.0, "z"),
-        ];
-        let new: Vec<&str> = again
-            .iter()
-            .filter(|(app, at, text)| seen.is_new(&line(app, *at, text)))
-            .map(|(_, _, text)| *text)
-            .collect();
-        assert_eq!(new, ["4", "y", "z"]);
-    }
-
-    #[test]
-    fn what_came_before_the_newest_lines_does_not_come_after_them() {
-        let mut seen = Seen {
-            from_the_midst: true,
-            ..Seen::default()
-        };
-        assert!(seen.is_new(&line("a", 1.0, "299")) && seen.is_new(&line("a", 1.0, "300")));
-        seen.begin_again();
-        assert!(!(1..=300).any(|number| seen.is_new(&line("a", 1.0, &number.to_string()))));
-        assert!(seen.is_new(&line("a", 2.0, "301")));
     }
 }

@@ -29,7 +29,10 @@ use crate::{
     args,
     connect::{connect, wait_for},
     exit::{Advised, Exit},
-    output::{Output, logs::Printer},
+    output::{
+        Output,
+        logs::{Look, Printer},
+    },
     settings::Settings,
 };
 
@@ -163,7 +166,7 @@ async fn follow(
         ..LogQuery::default()
     };
     let mut lines = Follower::open(settings, query).await?;
-    let mut printer = Printer::new(output, raw);
+    let mut printer = Printer::new(output, Look::plain(raw));
     let mut step = tokio::time::interval(STEP);
     let mut ended_at = None;
     let mut stopping = false;

@@ -157,6 +157,14 @@ fn describe(app: &AppView, crashes: &CrashList, output: Output) -> anyhow::Resul
             time::bytes(log.bytes),
             log.rotated + 1
         );
+        if log.bytes_per_second > 0.0 {
+            let _ = write!(
+                value,
+                "; {} lines/s, {}/s",
+                time::thousands(log.lines_per_second),
+                time::bytes_per_second(log.bytes_per_second)
+            );
+        }
         if log.dropped_lines > 0 {
             let _ = write!(value, "; {} older lines deleted by rotation", log.dropped_lines);
         }

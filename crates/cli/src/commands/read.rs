@@ -12,7 +12,11 @@ use crate::{
     args::{Events, Logs},
     connect::connect_or_start,
     exit::{Advised, Exit},
-    output::{Output, logs::Printer, time},
+    output::{
+        Output,
+        logs::{Look, Printer},
+        time,
+    },
     settings::Settings,
 };
 
@@ -24,10 +28,11 @@ const EVENTS: usize = 30;
 /// Log lines: history, then what comes.
 pub(crate) async fn logs(logs: &Logs, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
     let since = logs.since.as_deref().map(moment).transpose()?;
+    let until = logs.until.as_deref().map(moment).transpose()?;
     let query = LogQuery {
         apps: logs.selectors.join(","),
         lines: match logs.lines {
-            None if since.is_none() => Some(LINES),
+            None if since.is_none() && until.is_none() => Some(LINES),
             lines => lines,
         },
         stream: match (logs.out, logs.err) {
@@ -36,10 +41,12 @@ pub(crate) async fn logs(logs: &Logs, settings: &Settings, output: Output) -> an
             _ => None,
         },
         since,
+        until,
         grep: logs.grep.clone(),
+        records: logs.records,
         follow: logs.follow,
     };
-    let mut printer = Printer::new(output, logs.raw);
+    let mut printer = Printer::new(output, Look::of(logs));
     let mut out = std::io::BufWriter::with_capacity(64 << 10, std::io::stdout());
     if logs.follow {
         let mut follower = Follower::open(settings, query).await?;

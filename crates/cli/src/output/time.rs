@@ -58,6 +58,40 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{value:.1}T")
 }
 
+/// A count with its thousands apart, without a fraction unless it is small: `12,300`, `0.4`.
+pub(crate) fn thousands(count: f64) -> String {
+    if count < 10.0 && count > 0.0 {
+        return format!("{count:.1}");
+    }
+    let digits = format!("{count:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A rate in bytes: `1.5M`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, and that is meant"
+)]
+pub(crate) fn bytes_per_second(rate: f64) -> String {
+    bytes(rate as u64)
+}
+
+/// A Unix time as RFC 3339 in UTC, with milliseconds.
+pub(crate) fn rfc3339(at: f64) -> String {
+    match Timestamp::from_millisecond(millis(at)) {
+        Ok(stamp) => format!("{stamp:.3}"),
+        Err(_) => format!("@{at}"),
+    }
+}
+
 /// A Unix time in the local zone.
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -154,6 +188,15 @@ mod tests {
             [500, 1536, 150 << 20, 3 << 40].map(bytes),
             ["500B", "1.5K", "150M", "3.0T"]
         );
+    }
+
+    #[test]
+    fn counts_and_times_for_logs() {
+        assert_eq!(
+            [0.0, 0.44, 12.0, 999.6, 12_300.0, 1_234_567.0].map(thousands),
+            ["0", "0.4", "12", "1,000", "12,300", "1,234,567"]
+        );
+        assert_eq!(rfc3339(1_795_372_848.7), "2026-11-22T18:00:48.700Z");
     }
 
     #[test]

@@ -7,11 +7,19 @@ use std::{
 
 use upkeep_api::body::Stream;
 use upkeep_keeper::protocol::SpawnSpec;
-use upkeep_model::{app::AppSpec, id::AppName};
+use upkeep_model::{
+    app::AppSpec,
+    id::AppName,
+    logs::{Compress, LogFormat},
+    size::{ByteSize, Span},
+};
 use upkeep_supervise::rollout::TRIAL;
 
 use super::door::DOOR;
-use crate::{cage, logs::pump::Target};
+use crate::{
+    cage,
+    logs::{batch::Form, files::Limits, ledger::Policy, pump::Target},
+};
 
 /// One copy of an app: while an instance is being replaced, its index has two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,14 +116,35 @@ pub(crate) fn log_places(spec: &AppSpec, index: u32, logs: &Path) -> Vec<LogPlac
     .collect()
 }
 
-/// Where the pump puts a log.
+/// Where the pump puts a log, how much of it is kept, and in which form.
 pub(crate) fn target(spec: &AppSpec, place: &LogPlace) -> Target {
     Target {
         path: (place.path != Path::new("/dev/null")).then(|| place.path.clone()),
-        max_size: spec.logs.max_size.as_bytes(),
-        keep: spec.logs.keep,
+        limits: Limits {
+            max_size: spec.logs.max_size.as_bytes(),
+            every: spec.logs.every,
+        },
+        policy: Policy {
+            keep: spec.logs.keep,
+            max_age_ms: spec.logs.max_age.map(Span::as_millis),
+            max_total: spec.logs.max_total.map(ByteSize::as_bytes),
+            group: spec.name.to_string(),
+            compress: spec.logs.compress == Compress::Zstd,
+        },
+        form: (spec.logs.format != LogFormat::Raw).then(|| Form {
+            format: spec.logs.format,
+            app: spec.name.to_string(),
+            index: place.index,
+            stream: place.stream,
+            host: host_name(),
+        }),
         guarded: spec.user.is_some() && place.index.is_none(),
     }
+}
+
+/// The machine's name, as its kernel knows it.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Why an instance cannot even be asked for.

@@ -36,7 +36,7 @@ use crate::{
     apps::{directory::Directory, view::Usage},
     command::{self, Command, Outcome, Principal, Refusal},
     events::Events,
-    logs::pump::Statuses,
+    logs::pump::{Cutter, Statuses},
     main_loop::Greeting,
     metrics::Metrics,
 };
@@ -57,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) crashes: crate::crashes::archive::Archive,
     pub(crate) alerts: crate::alerts::Handle,
     pub(crate) statuses: Statuses,
+    pub(crate) cutter: Cutter,
     pub(crate) usage: Arc<Usage>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) commands: mpsc::Sender<command::Request>,

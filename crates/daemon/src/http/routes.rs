@@ -26,7 +26,7 @@ use crate::{
     apps::{directory::AppEntry, launch, schedule, selector, view},
     cage,
     command::{Command, Refusal, Verb},
-    logs::{files, read},
+    logs::{names, read},
 };
 
 pub(super) type Api = State<Arc<Shared>>;
@@ -222,17 +222,21 @@ fn log_sources(shared: &Shared, entry: &AppEntry) -> Vec<LogSource> {
         .into_iter()
         .map(|place| {
             let status = statuses.get(&place.pipe).cloned().unwrap_or_default();
-            let rotated = files::rotated(&place.path).unwrap_or_default();
-            let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+            let (bytes, rotated) = names::usage(&place.path);
+            let accounting = status.accounting();
+            let rate = status.rate();
             LogSource {
                 stream: place.stream,
                 index: place.index,
-                bytes: size(&place.path) + rotated.iter().map(|(_, path)| size(path)).sum::<u64>(),
-                rotated: u32::try_from(rotated.len()).unwrap_or(u32::MAX),
-                dropped_lines: status.accounting.dropped_lines,
-                dropped_bytes: status.accounting.dropped_bytes,
-                lost_bytes: status.accounting.lost_bytes,
-                lost_lines: status.accounting.lost_lines,
+                bytes,
+                rotated,
+                dropped_lines: accounting.dropped_lines,
+                dropped_bytes: accounting.dropped_bytes,
+                lost_bytes: accounting.lost_bytes,
+                lost_lines: accounting.lost_lines,
+                lines_per_second: rate.lines_per_second,
+                bytes_per_second: rate.bytes_per_second,
+                lines: rate.lines,
                 trouble: status.trouble,
                 path: place.path.display().to_string(),
             }
@@ -452,27 +456,14 @@ async fn events(State(shared): Api, _: Authorized, RawQuery(raw): RawQuery, head
     json(StatusCode::OK, &EventList { events })
 }
 
-async fn logs(State(shared): Api, _: Authorized, RawQuery(raw): RawQuery) -> Answer {
+async fn logs(State(shared): Api, _: Authorized, headers: HeaderMap, RawQuery(raw): RawQuery) -> Answer {
     let query: LogQuery = query(raw.as_deref())?;
     let selectors: Vec<String> = match query.apps.as_str() {
         "" => vec!["all".to_owned()],
         apps => apps.split(',').map(str::to_owned).collect(),
     };
+    let wanted = stream::wanted(&query, headers.get("last-event-id"))?;
     // Asked once now, so that a wrong name is an answer and not an empty stream.
-    let wanted = read::Wanted {
-        lines: query.lines,
-        since_ms: query.since.map(stream::millis),
-        grep: match &query.grep {
-            Some(pattern) => Some(regex::Regex::new(pattern).map_err(|error| {
-                Refusal::new(
-                    Code::Invalid,
-                    format!("failed to read the pattern `{pattern}`: {error}"),
-                )
-            })?),
-            None => None,
-        },
-        follow: query.follow,
-    };
     list_logs(&shared, &selectors, query.stream)?;
     stream::logs(shared, selectors, query.stream, wanted)
 }
@@ -506,13 +497,14 @@ pub(super) fn list_logs(
             }
             let accounting = statuses
                 .get(&place.pipe)
-                .map(|status| status.accounting.clone())
+                .map(|status| status.accounting())
                 .unwrap_or_default();
             logs.push(read::LogToRead {
                 app: name.clone(),
                 index: place.index,
                 stream: place.stream,
                 path: place.path,
+                format: entry.record.spec.logs.format,
                 dropped: (accounting.dropped_lines > 0).then(|| {
                     format!(
                         "{} older lines ({} bytes) were deleted by rotation",

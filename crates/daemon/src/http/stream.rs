@@ -10,20 +10,20 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    http::header,
+    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
 use tokio::sync::{broadcast, mpsc};
 use upkeep_api::{
-    body::{EventQuery, LogLine, Stream, UnixTime},
+    body::{EventQuery, LogLine, LogQuery, Stream, UnixTime},
     error::Code,
 };
 
 use super::{Shared, error::ApiError, routes::list_logs};
 use crate::{
     command::Refusal,
-    logs::read::{self, Wanted},
+    logs::read::{self, Wanted, marks::Marks},
 };
 
 /// How many chunks may wait for a slow client.
@@ -59,9 +59,15 @@ fn answer(kind: &'static str, chunks: mpsc::Receiver<Bytes>) -> Response {
 const SSE: &str = "text/event-stream";
 const JSON_LINES: &str = "application/x-ndjson";
 
-fn append(buffer: &mut Vec<u8>, sse: bool, id: u64, item: &impl serde::Serialize) {
+/// `id`: absent where a client that resumes is to keep the one before.
+fn append(buffer: &mut Vec<u8>, sse: bool, id: Option<&str>, item: &impl serde::Serialize) {
     if sse {
-        buffer.extend_from_slice(format!("id: {id}\ndata: ").as_bytes());
+        if let Some(id) = id {
+            buffer.extend_from_slice(b"id: ");
+            buffer.extend_from_slice(id.as_bytes());
+            buffer.push(b'\n');
+        }
+        buffer.extend_from_slice(b"data: ");
     }
     // Writing into memory cannot fail, and every type here can be encoded.
     let _ = serde_json::to_writer(&mut *buffer, item);
@@ -102,6 +108,44 @@ impl Drop for Reader {
     }
 }
 
+/// What is wanted of the logs; `last`: the id of the last event that a client has seen before.
+pub(super) fn wanted(query: &LogQuery, last: Option<&HeaderValue>) -> Result<Wanted, Refusal> {
+    if query.follow && query.until.is_some() {
+        return Err(Refusal::new(
+            Code::Invalid,
+            "`follow` and `until` exclude each other: what comes is later than any time that has passed",
+        ));
+    }
+    let grep = match &query.grep {
+        Some(pattern) => Some(regex::bytes::Regex::new(pattern).map_err(|error| {
+            Refusal::new(
+                Code::Invalid,
+                format!("failed to read the pattern `{pattern}`: {error}"),
+            )
+        })?),
+        None => None,
+    };
+    let resume = match last.filter(|_| query.follow) {
+        Some(id) => Some(id.to_str().ok().and_then(Marks::parse).ok_or_else(|| {
+            Refusal::new(
+                Code::Invalid,
+                "`Last-Event-ID` is no id of an event of this stream",
+            )
+            .hint("leave it out to begin anew")
+        })?),
+        None => None,
+    };
+    Ok(Wanted {
+        lines: query.lines,
+        since_ms: query.since.map(millis),
+        until_ms: query.until.map(millis),
+        grep,
+        records: query.records,
+        follow: query.follow,
+        resume,
+    })
+}
+
 /// Log lines. Reads on a blocking thread; a client that is slow makes the reader wait, a client that is gone ends it.
 pub(super) fn logs(
     shared: Arc<Shared>,
@@ -116,14 +160,15 @@ pub(super) fn logs(
         let _reader = reader;
         let mut buffer = Vec::new();
         let list = || list_logs(&shared, &selectors, only).unwrap_or_default();
-        let mut sink = |line: LogLine| {
+        let mut sink = |line: LogLine, marks: Option<&Marks>| {
             let heartbeat = line.notice && line.line.is_empty();
             if heartbeat {
                 if buffer.is_empty() {
                     buffer.extend_from_slice(b": \n\n");
                 }
             } else {
-                append(&mut buffer, sse, millis(line.at), &line);
+                let id = marks.filter(|_| sse).map(Marks::text);
+                append(&mut buffer, sse, id.as_deref(), &line);
             }
             // A follower wants each line now; who reads history wants it fast.
             if (sse || buffer.len() >= CHUNK) && !buffer.is_empty() {
@@ -131,7 +176,11 @@ pub(super) fn logs(
             }
             true
         };
-        let outcome = read::run(&list, &wanted, &mut sink);
+        let around = read::Around {
+            list: &list,
+            cut: &|| shared.cutter.cut(),
+        };
+        let outcome = read::run(&around, &wanted, &mut sink);
         if let Err(error) = outcome {
             crate::main_loop::note(&format!("failed to read logs: {error}"));
         }
@@ -162,7 +211,7 @@ pub(super) fn events(shared: &Arc<Shared>, query: EventQuery) -> Result<Response
         let mut buffer = Vec::new();
         for event in past {
             last = event.id;
-            append(&mut buffer, true, event.id, &event);
+            append(&mut buffer, true, Some(&event.id.to_string()), &event);
         }
         loop {
             if !buffer.is_empty() && sender.send(std::mem::take(&mut buffer).into()).await.is_err() {
@@ -173,7 +222,7 @@ pub(super) fn events(shared: &Arc<Shared>, query: EventQuery) -> Result<Response
                 event = live.recv() => match event {
                     Ok(event) if event.id > last && event.is_asked_for(&query) => {
                         last = event.id;
-                        append(&mut buffer, true, event.id, &event);
+                        append(&mut buffer, true, Some(&event.id.to_string()), &event);
                     }
                     Ok(_) => {}
                     // Too slow: hang up; the client resumes from its last id.

@@ -1,13 +1,22 @@
-//! A log on disk: the current file, its rotated predecessors, its time index and its accounting.
+//! A log that is being written: the current file, its time index, its rotation.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Seek, SeekFrom, Write},
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
+use jiff::tz::TimeZone;
+use upkeep_model::logs::Every;
+
+use super::{
+    batch::{Batch, Form},
+    ledger::Ledger,
+    names::{index_path, numbered, rotated},
+    period::next_boundary,
+};
 
 /// Length of a record of the time index: Unix ms and offset, both little endian.
 pub(crate) const INDEX_RECORD: usize = 16;
@@ -16,17 +25,12 @@ const INDEX_STEP_MS: u64 = 100;
 /// A line may make a file this much longer than its limit before it is cut at that point.
 pub(crate) const OVERSHOOT: u64 = 1 << 20;
 
-/// What rotation has deleted and what could not be written, ever since the log was begun.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Accounting {
-    /// Lines and bytes that retention deleted.
-    pub(crate) dropped_lines: u64,
-    pub(crate) dropped_bytes: u64,
-    /// Rotated files up to this number are counted in them.
-    pub(crate) dropped_through: u64,
-    /// Lines and bytes that never reached a file.
-    pub(crate) lost_lines: u64,
-    pub(crate) lost_bytes: u64,
+/// When a file is rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// In bytes.
+    pub(crate) max_size: u64,
+    pub(crate) every: Option<Every>,
 }
 
 /// The current file, open for writing.
@@ -39,41 +43,112 @@ pub(crate) struct LogFile {
     size: u64,
     /// Number that the current file gets when it is rotated.
     next_number: u64,
-    max_size: u64,
-    keep: u32,
+    limits: Limits,
+    /// When its first byte came; 0: it is empty.
+    begun_ms: u64,
+    /// When it is to be rotated by the clock.
+    due_ms: Option<u64>,
     /// See [`open_at_end`].
     guarded: bool,
-    pub(crate) accounting: Accounting,
+    ledger: Arc<Ledger>,
+    /// Where lines wait that are written in another form.
+    batch: Option<Batch>,
 }
 
 impl LogFile {
     /// Opens or makes the log; goes on at its end.
-    pub(crate) fn open(path: &Path, max_size: u64, keep: u32, guarded: bool) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, limits: Limits, guarded: bool, ledger: Arc<Ledger>) -> io::Result<Self> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
         let (file, size) = open_at_end(path, guarded)?;
-        let accounting = fs::read(accounting_path(path))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<Accounting>(&bytes).ok())
-            .unwrap_or_default();
-        let newest = rotated(path)?
-            .last()
-            .map_or(accounting.dropped_through, |(number, _)| *number);
+        let newest = rotated(path)?.last().map_or(0, |file| file.number);
         let mut log = Self {
             path: path.to_owned(),
             file,
             index: None,
             indexed_at: 0,
             size,
-            next_number: newest + 1,
-            max_size: max_size.max(4096),
-            keep,
+            next_number: newest.max(ledger.accounting().dropped_through) + 1,
+            limits,
+            begun_ms: 0,
+            due_ms: None,
             guarded,
-            accounting,
+            ledger,
+            batch: Batch::open(path, false)?,
         };
         log.open_index();
+        log.begun_ms = log.beginning();
+        log.set_limits(limits);
         Ok(log)
+    }
+
+    /// Writes what a kill or a full disk has left in the batch.
+    pub(crate) fn finish_batch(&mut self) -> io::Result<()> {
+        if let Some(batch) = &mut self.batch
+            && batch.waits()?
+        {
+            let before = self.size;
+            self.size = batch.again(&self.file, self.size)?;
+            self.ledger.wrote(self.size.saturating_sub(before));
+        }
+        Ok(())
+    }
+
+    /// Where lines of this form are to be spliced to, before [`Self::write_batch`].
+    pub(crate) fn begin_batch(&mut self, form: &Form) -> io::Result<&File> {
+        if self.batch.is_none() {
+            self.batch = Batch::open(&self.path, true)?;
+        }
+        let batch = self.batch.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        batch.begin(&self.file, self.size, form)?;
+        Ok(batch.raw())
+    }
+
+    /// Writes the lines that are in the batch in their form.
+    pub(crate) fn write_batch(&mut self, form: &Form, lines: &[u8]) -> io::Result<()> {
+        if let Some(batch) = &mut self.batch {
+            let grown = batch.write(&self.file, self.size, form, lines)?;
+            self.grew(grown);
+        }
+        Ok(())
+    }
+
+    /// What is known of it beside its bytes.
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// When the first byte came that is in the file.
+    fn beginning(&self) -> u64 {
+        if self.size == 0 {
+            return 0;
+        }
+        let mut record = [0_u8; INDEX_RECORD];
+        let read = File::open(index_path(&self.path)).and_then(|index| index.read_exact_at(&mut record, 0));
+        match (read, record[..8].try_into()) {
+            (Ok(()), Ok(ms)) => u64::from_le_bytes(ms),
+            // No index: it is at least as old as its last byte.
+            _ => self
+                .file
+                .metadata()
+                .map_or(0, |metadata| u64::try_from(metadata.mtime()).unwrap_or(0) * 1000),
+        }
+    }
+
+    /// When it is to be rotated by the clock; never while it is empty.
+    pub(crate) fn due(&self) -> Option<u64> {
+        self.due_ms.filter(|_| self.size > 0)
+    }
+
+    /// The next bytes get a record of their own in the index.
+    pub(crate) fn cut(&mut self) {
+        self.indexed_at = 0;
+    }
+
+    /// When the newest record of the index was made; 0: not by us.
+    pub(crate) fn stamped(&self) -> u64 {
+        self.indexed_at
     }
 
     /// The file to splice into; its position is its end.
@@ -83,18 +158,24 @@ impl LogFile {
 
     /// Bytes that fit before the limit.
     pub(crate) fn room(&self) -> u64 {
-        self.max_size.saturating_sub(self.size)
+        self.limits.max_size.saturating_sub(self.size)
     }
 
     /// How far the file is over its limit.
     pub(crate) fn overshoot(&self) -> u64 {
-        self.size.saturating_sub(self.max_size)
+        self.size.saturating_sub(self.limits.max_size)
     }
 
     /// New limits.
-    pub(crate) fn set_limits(&mut self, max_size: u64, keep: u32) {
-        self.max_size = max_size.max(4096);
-        self.keep = keep;
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = Limits {
+            max_size: limits.max_size.max(4096),
+            ..limits
+        };
+        self.due_ms = match limits.every {
+            Some(every) if self.begun_ms > 0 => next_boundary(every, self.begun_ms, &TimeZone::system()),
+            _ => None,
+        };
     }
 
     /// Notes that what comes next arrived now. Cheap: most calls do nothing.
@@ -110,11 +191,16 @@ impl LogFile {
             let _ = index.write_all(&record);
         }
         self.indexed_at = unix_ms;
+        if self.size == 0 {
+            self.begun_ms = unix_ms;
+            self.set_limits(self.limits);
+        }
     }
 
     /// Notes that `bytes` were moved into the file.
     pub(crate) fn grew(&mut self, bytes: u64) {
         self.size += bytes;
+        self.ledger.wrote(bytes);
     }
 
     /// Notices that somebody truncated or deleted the file.
@@ -138,7 +224,7 @@ impl LogFile {
         self.size == 0 || (self.file.read_exact_at(&mut last, self.size - 1).is_ok() && last[0] == b'\n')
     }
 
-    /// Gives the current file its number, begins a new one, deletes what is too old.
+    /// Gives the current file its number and begins a new one. The janitor is to be told.
     pub(crate) fn rotate(&mut self) -> io::Result<()> {
         let target = numbered(&self.path, self.next_number);
         if !self.is_at_its_path()? {
@@ -159,7 +245,7 @@ impl LogFile {
             return Err(error);
         }
         self.next_number += 1;
-        self.apply_retention()
+        Ok(())
     }
 
     /// Opens the path anew; what was written so far stays where it is.
@@ -168,6 +254,8 @@ impl LogFile {
         self.file = file;
         self.size = size;
         self.open_index();
+        self.begun_ms = self.beginning();
+        self.set_limits(self.limits);
         Ok(())
     }
 
@@ -181,40 +269,6 @@ impl LogFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    fn apply_retention(&mut self) -> io::Result<()> {
-        let files = rotated(&self.path)?;
-        let surplus = files.len().saturating_sub(self.keep as usize);
-        for (number, path) in files.into_iter().take(surplus) {
-            if number > self.accounting.dropped_through {
-                let (lines, bytes) = count(&path)?;
-                self.accounting.dropped_lines += lines;
-                self.accounting.dropped_bytes += bytes;
-                self.accounting.dropped_through = number;
-                self.save_accounting()?;
-            }
-            fs::remove_file(&path)?;
-            match fs::remove_file(index_path(&path)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the accounting: whole or not at all.
-    pub(crate) fn save_accounting(&self) -> io::Result<()> {
-        let path = accounting_path(&self.path);
-        let temporary = path.with_extension("tmp");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&serde_json::to_vec(&self.accounting).map_err(io::Error::other)?)?;
-        fs::rename(temporary, path)
     }
 
     fn open_index(&mut self) {
@@ -263,70 +317,6 @@ fn open_at_end(path: &Path, guarded: bool) -> io::Result<(File, u64)> {
     Ok((file, size))
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut text = path.as_os_str().to_owned();
-    text.push(suffix);
-    text.into()
-}
-
-/// `shop-0.out.log` and 7 → `shop-0.out.log.000007`.
-fn numbered(path: &Path, number: u64) -> PathBuf {
-    with_suffix(path, &format!(".{number:06}"))
-}
-
-/// Path of the time index of a file.
-pub(crate) fn index_path(path: &Path) -> PathBuf {
-    with_suffix(path, ".idx")
-}
-
-/// Path of the accounting of a log.
-pub(crate) fn accounting_path(path: &Path) -> PathBuf {
-    with_suffix(path, ".account")
-}
-
-/// Rotated files of a log, oldest first, with their numbers.
-pub(crate) fn rotated(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
-    else {
-        return Ok(Vec::new());
-    };
-    let mut found = Vec::new();
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let number = entry
-            .file_name()
-            .to_str()
-            .and_then(|other| other.strip_prefix(name)?.strip_prefix('.'))
-            .filter(|digits| digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|digits| digits.parse::<u64>().ok());
-        if let Some(number) = number {
-            found.push((number, entry.path()));
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
-}
-
-/// Lines and bytes of a file.
-fn count(path: &Path) -> io::Result<(u64, u64)> {
-    use std::io::Read;
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0_u8; 128 << 10];
-    let (mut lines, mut bytes) = (0, 0);
-    loop {
-        let length = file.read(&mut buffer)?;
-        if length == 0 {
-            return Ok((lines, bytes));
-        }
-        lines += memchr::memchr_iter(b'\n', &buffer[..length]).count() as u64;
-        bytes += length as u64;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,50 +327,60 @@ mod tests {
         log.grew(text.len() as u64);
     }
 
-    #[test]
-    fn rotation_keeps_what_it_may_and_counts_what_it_deletes() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("a.log");
-        let mut log = LogFile::open(&path, 4096, 2, false).expect("a log");
-        for round in 0..5 {
-            write(&mut log, &format!("line {round}\nmore\n"));
-            log.rotate().expect("a rotation");
-        }
-        let numbers: Vec<u64> = rotated(&path)
-            .expect("files")
-            .into_iter()
-            .map(|(number, _)| number)
-            .collect();
-        assert_eq!(numbers, [4, 5]);
-        assert_eq!(
-            (log.accounting.dropped_lines, log.accounting.dropped_bytes),
-            (6, 36)
-        );
-        drop(log);
-        let again = LogFile::open(&path, 4096, 2, false).expect("a log");
-        assert_eq!(again.accounting.dropped_lines, 6);
-        assert_eq!(again.next_number, 6);
+    fn open(path: &Path) -> LogFile {
+        let limits = Limits {
+            max_size: 4096,
+            every: None,
+        };
+        LogFile::open(path, limits, false, Arc::new(Ledger::load(path))).expect("a log")
     }
 
     #[test]
     fn numbers_go_on_even_if_every_rotated_file_is_gone() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a.log");
-        let mut log = LogFile::open(&path, 4096, 0, false).expect("a log");
-        write(&mut log, "x\n");
-        log.rotate().expect("a rotation");
+        let mut log = open(&path);
+        for _ in 0..3 {
+            write(&mut log, "x\n");
+            log.rotate().expect("a rotation");
+        }
+        log.ledger().drop_file(3, 3, 6).expect("it is counted");
+        for file in rotated(&path).expect("files") {
+            fs::remove_file(file.path).expect("a deletion");
+        }
         drop(log);
-        assert_eq!(
-            LogFile::open(&path, 4096, 0, false).expect("a log").next_number,
-            2
-        );
+        assert_eq!(open(&path).next_number, 4);
+    }
+
+    #[test]
+    fn a_file_is_due_at_the_boundary_after_its_first_byte_also_for_the_next_daemon() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.log");
+        let limits = Limits {
+            max_size: 4096,
+            every: Some("15m".parse().expect("a rhythm")),
+        };
+        let quarter = 900_000;
+        let open = || LogFile::open(&path, limits, false, Arc::new(Ledger::load(&path))).expect("a log");
+        let mut log = open();
+        assert_eq!(log.due(), None);
+        log.stamp(10 * quarter + 5);
+        log.file().write_all(b"x\n").expect("a write");
+        log.grew(2);
+        log.stamp(11 * quarter + 5);
+        assert_eq!(log.due(), Some(11 * quarter));
+        drop(log);
+        let mut log = open();
+        assert_eq!(log.due(), Some(11 * quarter));
+        log.rotate().expect("a rotation");
+        assert_eq!(log.due(), None);
     }
 
     #[test]
     fn truncation_and_deletion_by_others_are_noticed() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a.log");
-        let mut log = LogFile::open(&path, 4096, 2, false).expect("a log");
+        let mut log = open(&path);
         write(&mut log, "hello\n");
         File::create(&path).expect("a truncation");
         log.check().expect("a check");

@@ -28,6 +28,13 @@
 //! a moved file is written to until it has grown to its limit, as any daemon does, and then the path is made anew.
 //! Sources that are given one path share one file, and their whole lines stay whole.
 
+pub(crate) mod batch;
 pub(crate) mod files;
+pub(crate) mod janitor;
+pub(crate) mod ledger;
+pub(crate) mod names;
+mod packed;
+mod period;
 pub(crate) mod pump;
+pub(crate) mod rate;
 pub(crate) mod read;

@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, mpsc},
     thread::JoinHandle,
@@ -17,7 +17,16 @@ use std::{
 use rustix::event::epoll;
 use upkeep_sys::{clock, pipe};
 
-use super::files::{Accounting, LogFile, OVERSHOOT};
+use self::source::{Source, Tools, describe};
+use super::{
+    batch::Form,
+    files::{Limits, LogFile},
+    janitor::{Bell, Janitor},
+    ledger::{Accounting, Ledger, Ledgers, Policy, lock},
+    rate::Rate,
+};
+
+mod source;
 
 /// Bytes that one `splice` may move.
 const CHUNK: usize = 1 << 20;
@@ -45,17 +54,43 @@ pub(crate) type SourceName = String;
 pub(crate) struct Target {
     /// The file; `None`: nowhere.
     pub(crate) path: Option<PathBuf>,
-    pub(crate) max_size: u64,
-    pub(crate) keep: u32,
+    pub(crate) limits: Limits,
+    pub(crate) policy: Policy,
+    /// The form of its lines; `None`: as they come.
+    pub(crate) form: Option<Form>,
     /// The path was given for an app that runs as somebody else: do not follow a link there.
     pub(crate) guarded: bool,
 }
 
 /// What the pump tells of a log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Status {
-    pub(crate) accounting: Accounting,
+    ledger: Option<Arc<Ledger>>,
+    /// Lines and bytes lost while there was no file to count them for.
+    lost: (u64, u64),
     pub(crate) trouble: Option<String>,
+}
+
+impl Status {
+    /// What is gone, up to now.
+    pub(crate) fn accounting(&self) -> Accounting {
+        let mut accounting = self
+            .ledger
+            .as_ref()
+            .map(|ledger| ledger.accounting())
+            .unwrap_or_default();
+        accounting.lost_lines += self.lost.0;
+        accounting.lost_bytes += self.lost.1;
+        accounting
+    }
+
+    /// How loud it is, as of the janitor's last look: at most five seconds ago.
+    pub(crate) fn rate(&self) -> Rate {
+        self.ledger
+            .as_ref()
+            .map(|ledger| *lock(&ledger.rate))
+            .unwrap_or_default()
+    }
 }
 
 /// Statuses of all sources by the name of their pipe.
@@ -80,7 +115,32 @@ enum Order {
     Drain {
         done: Box<dyn FnOnce() + Send>,
     },
+    /// Tells a time: what was moved before is before it, what is moved after is not.
+    Cut {
+        done: mpsc::SyncSender<u64>,
+    },
     Stop,
+}
+
+/// For readers: divides what is in the files from what will be.
+#[derive(Debug)]
+pub(crate) struct Cutter {
+    orders: mpsc::Sender<Order>,
+    wake: OwnedFd,
+}
+
+impl Cutter {
+    /// A time in Unix ms: bytes that are in the files now have earlier ones in the index, bytes that come have this
+    /// one or later ones. Waits for the pump, so not for the supervision runtime.
+    pub(crate) fn cut(&self) -> u64 {
+        let (done, answer) = mpsc::sync_channel(1);
+        let sent = self.orders.send(Order::Cut { done });
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        // It answers unless the daemon ends, and then nobody resumes by this.
+        sent.ok()
+            .and_then(|()| answer.recv_timeout(Duration::from_secs(10)).ok())
+            .unwrap_or_else(clock::unix_ms)
+    }
 }
 
 /// Handle of the pump's thread.
@@ -89,7 +149,10 @@ pub(crate) struct Pump {
     orders: mpsc::Sender<Order>,
     wake: OwnedFd,
     statuses: Statuses,
+    bell: Bell,
     thread: Option<JoinHandle<()>>,
+    /// Ends after the thread: what it has rotated is known then.
+    janitor: Janitor,
 }
 
 /// Has all pipes emptied, from any thread.
@@ -121,6 +184,7 @@ impl std::fmt::Debug for Order {
             Self::Retarget { .. } => "Retarget",
             Self::Remove { .. } => "Remove",
             Self::Drain { .. } => "Drain",
+            Self::Cut { .. } => "Cut",
             Self::Stop => "Stop",
         })
     }
@@ -143,6 +207,8 @@ impl Pump {
         let scratch = pipe::make()?;
         let (sender, receiver) = mpsc::channel();
         let statuses = Arc::new(Mutex::new(HashMap::new()));
+        let ledgers = Arc::new(Ledgers::default());
+        let janitor = Janitor::start(Arc::clone(&ledgers))?;
         let mut worker = Worker {
             epoll,
             wake: wake.try_clone()?,
@@ -151,8 +217,13 @@ impl Pump {
             sources: BTreeMap::new(),
             names: HashMap::new(),
             next_id: 0,
-            scratch,
-            look: vec![0; LOOK_AHEAD],
+            tools: Tools {
+                scratch,
+                look: vec![0; LOOK_AHEAD],
+                bell: janitor.bell(),
+                ledgers,
+                not_before: 0,
+            },
         };
         let thread = std::thread::Builder::new()
             .name("log-pump".to_owned())
@@ -162,7 +233,9 @@ impl Pump {
             orders: sender,
             wake,
             statuses,
+            bell: janitor.bell(),
             thread: Some(thread),
+            janitor,
         })
     }
 
@@ -205,6 +278,25 @@ impl Pump {
         Arc::clone(&self.statuses)
     }
 
+    /// For readers that follow.
+    pub(crate) fn cutter(&self) -> io::Result<Cutter> {
+        Ok(Cutter {
+            orders: self.orders.clone(),
+            wake: self.wake.try_clone()?,
+        })
+    }
+
+    /// Who deletes old logs.
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Waits until the janitor has nothing left to do.
+    #[cfg(test)]
+    fn settle(&self) {
+        self.janitor.settle();
+    }
+
     /// What there is to tell of a source.
     #[cfg(test)]
     fn status(&self, name: &str) -> Option<Status> {
@@ -222,22 +314,6 @@ impl Drop for Pump {
     }
 }
 
-struct Source {
-    name: SourceName,
-    pipe: OwnedFd,
-    target: Target,
-    /// Several sources may write one file: then they share it, position and all.
-    log: Option<Arc<Mutex<LogFile>>>,
-    trouble: Option<String>,
-    /// Accounting of bytes lost while there was no log file to keep it.
-    lost: (u64, u64),
-    /// The file is over its limit and waits for the end of a line.
-    closing: bool,
-    wide: bool,
-    /// Whether what was lost is not on disk yet.
-    unsaved: bool,
-}
-
 struct Worker {
     epoll: OwnedFd,
     wake: OwnedFd,
@@ -246,8 +322,7 @@ struct Worker {
     sources: BTreeMap<u64, Source>,
     names: HashMap<SourceName, u64>,
     next_id: u64,
-    scratch: pipe::Pipe,
-    look: Vec<u8>,
+    tools: Tools,
 }
 
 impl Worker {
@@ -255,10 +330,7 @@ impl Worker {
         let mut events = Vec::with_capacity(256);
         loop {
             let troubled = self.sources.values().any(|source| source.trouble.is_some());
-            let timeout = troubled.then(|| rustix::event::Timespec {
-                tv_sec: 0,
-                tv_nsec: i64::try_from(TROUBLE_PAUSE.as_nanos()).unwrap_or(50_000_000),
-            });
+            let timeout = self.pause(troubled);
             events.clear();
             match epoll::wait(
                 &self.epoll,
@@ -281,15 +353,13 @@ impl Worker {
                 }
             }
             if troubled {
-                let ids: Vec<u64> = self
-                    .sources
-                    .iter()
-                    .filter(|(_, source)| source.trouble.is_some())
-                    .map(|(id, _)| *id)
-                    .collect();
-                for id in ids {
+                for id in self.which(|source| source.trouble.is_some()) {
                     self.recover(id);
                 }
+            }
+            let (unix_ms, monotonic_ms) = (clock::unix_ms(), clock::monotonic_ms());
+            for id in self.which(|source| source.due_in(unix_ms, monotonic_ms) == Some(0)) {
+                self.serve(id);
             }
             while let Ok(order) = self.orders.try_recv() {
                 if !self.obey(order) {
@@ -304,6 +374,45 @@ impl Worker {
         }
     }
 
+    fn which(&self, is_one: impl Fn(&Source) -> bool) -> Vec<u64> {
+        let found = self.sources.iter().filter(|(_, source)| is_one(source));
+        found.map(|(id, _)| *id).collect()
+    }
+
+    /// How long to wait if no pipe has anything: until a file is to be tried again, rotated by the clock, or a line
+    /// has waited long enough for its end.
+    fn pause(&self, troubled: bool) -> Option<rustix::event::Timespec> {
+        let (unix_ms, monotonic_ms) = (clock::unix_ms(), clock::monotonic_ms());
+        let due = self
+            .sources
+            .values()
+            .filter_map(|source| source.due_in(unix_ms, monotonic_ms));
+        // Somebody may set the clock: a rotation is looked for at least every minute.
+        let due = due.min().map(|ms| ms.clamp(1, 60_000));
+        let trouble = troubled.then(|| u64::try_from(TROUBLE_PAUSE.as_millis()).unwrap_or(50));
+        let ms = due.into_iter().chain(trouble).min()?;
+        Some(rustix::event::Timespec {
+            tv_sec: i64::try_from(ms / 1000).unwrap_or(60),
+            tv_nsec: i64::try_from(ms % 1000 * 1_000_000).unwrap_or(0),
+        })
+    }
+
+    fn cut(&mut self) -> u64 {
+        let mut at = self.tools.not_before.max(clock::unix_ms());
+        if at > clock::unix_ms() + 2000 {
+            // Somebody has set the clock back.
+            at = clock::unix_ms();
+        }
+        for log in self.sources.values().filter_map(|source| source.log.as_ref()) {
+            at = at.max(lock(log).stamped().saturating_add(1).min(at + 2000));
+        }
+        for log in self.sources.values().filter_map(|source| source.log.as_ref()) {
+            lock(log).cut();
+        }
+        self.tools.not_before = at;
+        at
+    }
+
     fn obey(&mut self, order: Order) -> bool {
         match order {
             Order::Add { name, pipe, target } => {
@@ -315,19 +424,9 @@ impl Worker {
                 }
                 let id = self.next_id;
                 self.next_id += 1;
-                let mut source = Source {
-                    name: name.clone(),
-                    pipe,
-                    target,
-                    log: None,
-                    trouble: None,
-                    lost: (0, 0),
-                    closing: false,
-                    wide: false,
-                    unsaved: false,
-                };
+                let mut source = Source::new(name.clone(), pipe, target);
                 let shared = self.shared(source.target.path.as_deref());
-                source.open(shared);
+                source.open(shared, &self.tools);
                 let troubled = source.trouble.is_some();
                 self.names.insert(name, id);
                 self.publish(&source);
@@ -356,6 +455,11 @@ impl Worker {
                 }
                 done();
             }
+            Order::Cut { done } => {
+                let at = self.cut();
+                // Whoever asked has left: then nobody needs it.
+                let _ = done.try_send(at);
+            }
             Order::Stop => return false,
         }
         true
@@ -379,11 +483,12 @@ impl Worker {
         let moved = source.target.path != target.path || source.target.guarded != target.guarded;
         source.target = target;
         if moved {
-            source.log = None;
-            source.closing = false;
-            source.open(shared);
+            source.open(shared, &self.tools);
         } else if let Some(log) = &source.log {
-            lock(log).set_limits(source.target.max_size, source.target.keep);
+            let mut log = lock(log);
+            log.set_limits(source.target.limits);
+            log.ledger().set_policy(source.target.policy.clone());
+            self.tools.bell.look_at(log.ledger());
         }
         // What is in trouble is visited by the clock, what is not by epoll.
         if source.trouble.is_some() {
@@ -431,22 +536,12 @@ impl Worker {
     }
 
     fn publish(&self, source: &Source) {
-        let mut accounting = source
-            .log
-            .as_ref()
-            .map(|log| lock(log).accounting.clone())
-            .unwrap_or_default();
-        accounting.lost_lines += source.lost.0;
-        accounting.lost_bytes += source.lost.1;
-        if let Ok(mut statuses) = self.statuses.lock() {
-            statuses.insert(
-                source.name.clone(),
-                Status {
-                    accounting,
-                    trouble: source.trouble.clone(),
-                },
-            );
-        }
+        let status = Status {
+            ledger: source.log.as_ref().map(|log| Arc::clone(lock(log).ledger())),
+            lost: source.lost,
+            trouble: source.trouble.clone(),
+        };
+        lock(&self.statuses).insert(source.name.clone(), status);
     }
 
     /// One turn of a source that has something. Whether its writer would soon have filled the pipe.
@@ -457,7 +552,6 @@ impl Worker {
         if source.trouble.is_some() {
             return false;
         }
-        let dropped_before = source.dropped();
         let waiting = pipe::available(&source.pipe).unwrap_or(0);
         let fast = waiting
             >= if source.wide {
@@ -465,8 +559,7 @@ impl Worker {
             } else {
                 16 << 10
             };
-        let outcome = source.turn(&self.scratch, &mut self.look);
-        let dropped = source.dropped() != dropped_before;
+        let outcome = source.turn(&mut self.tools);
         match outcome {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -477,10 +570,23 @@ impl Worker {
                 return false;
             }
         }
-        if dropped {
-            self.publish_id(id);
-        }
+        self.watch_as_needed(id);
         fast
+    }
+
+    /// A line that waits for its end would wake us without pause: then only new bytes do.
+    fn watch_as_needed(&mut self, id: u64) {
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
+        let edge = source.waits_since.is_some();
+        if edge != source.edge {
+            source.edge = edge;
+            let mut flags = epoll::EventFlags::IN;
+            flags.set(epoll::EventFlags::ET, edge);
+            // ENOENT: it is in trouble and not watched; when it is again, it is without ET.
+            let _ = epoll::modify(&self.epoll, &source.pipe, epoll::EventData::new_u64(id), flags);
+        }
     }
 
     /// Takes all that is in the pipe now, whatever it takes.
@@ -493,11 +599,18 @@ impl Worker {
                 return;
             }
             self.serve(id);
+            if let Some(source) = self.sources.get_mut(&id)
+                && source.waits_since.is_some()
+            {
+                // Its end may never come: it is written as far as it has come.
+                source.waits_since = Some(0);
+                self.serve(id);
+            }
             let Some(source) = self.sources.get_mut(&id) else {
                 return;
             };
             if source.trouble.is_some() {
-                source.lose_all(&mut self.look);
+                source.lose_all(&mut self.tools.look);
                 return;
             }
         }
@@ -513,8 +626,8 @@ impl Worker {
         let Some(source) = self.sources.get_mut(&id) else {
             return;
         };
-        if source.try_again(shared) {
-            match source.turn(&self.scratch, &mut self.look) {
+        if source.try_again(shared, &self.tools) {
+            match source.turn(&mut self.tools) {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                     source.trouble = Some(describe(&error, source.target.path.as_deref()));
                 }
@@ -522,218 +635,13 @@ impl Worker {
             }
         }
         if source.trouble.is_none() {
+            source.edge = false;
             self.watch(id);
         } else if source.is_nearly_full() {
-            source.lose_all(&mut self.look);
+            source.lose_all(&mut self.tools.look);
         }
         self.publish_id(id);
     }
-}
-
-fn lock(log: &Mutex<LogFile>) -> std::sync::MutexGuard<'_, LogFile> {
-    // A panic aborts the process: the lock cannot be poisoned. It is never contended: one thread takes it.
-    log.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn describe(error: &io::Error, path: Option<&std::path::Path>) -> String {
-    let path = path.map(|path| path.display().to_string()).unwrap_or_default();
-    format!("failed to write `{path}`: {error}")
-}
-
-impl Source {
-    fn open(&mut self, shared: Option<Arc<Mutex<LogFile>>>) {
-        self.trouble = None;
-        if shared.is_some() {
-            self.log = shared;
-            return;
-        }
-        let Some(path) = self.target.path.clone() else {
-            self.log = None;
-            return;
-        };
-        match LogFile::open(&path, self.target.max_size, self.target.keep, self.target.guarded) {
-            Ok(mut log) => {
-                log.accounting.lost_lines += self.lost.0;
-                log.accounting.lost_bytes += self.lost.1;
-                // If not now, then with the next loss.
-                self.unsaved = self.lost != (0, 0) && log.save_accounting().is_err();
-                self.lost = (0, 0);
-                self.log = Some(Arc::new(Mutex::new(log)));
-            }
-            Err(error) => self.trouble = Some(describe(&error, Some(&path))),
-        }
-    }
-
-    fn dropped(&self) -> u64 {
-        self.log
-            .as_ref()
-            .map_or(0, |log| lock(log).accounting.dropped_through)
-    }
-
-    /// Moves what there is, up to [`TURN`]. `WouldBlock` when the pipe is empty.
-    fn turn(&mut self, scratch: &pipe::Pipe, look: &mut [u8]) -> io::Result<()> {
-        let Some(shared) = self.log.clone() else {
-            self.discard(look);
-            return Ok(());
-        };
-        // We hold a second one here.
-        let alone = Arc::strong_count(&shared) == 2;
-        let log = &mut *lock(&shared);
-        let now = clock::unix_ms();
-        let mut moved = 0;
-        while moved < TURN {
-            // Each time: what is written behind the end of a truncated file makes a hole, and then it looks long.
-            log.check()?;
-            if log.room() == 0 && !self.closing {
-                self.closing = true;
-            }
-            if self.closing {
-                match close_line(log, &self.pipe, scratch, look)? {
-                    Closing::Ended(bytes) => {
-                        moved += bytes;
-                        log.rotate()?;
-                        self.closing = false;
-                    }
-                    Closing::Longer(bytes) => moved += bytes,
-                }
-                continue;
-            }
-            log.stamp(now);
-            let mut length = usize::try_from(log.room()).unwrap_or(CHUNK).min(CHUNK);
-            if !alone {
-                length = length.min(whole_lines(&self.pipe, scratch, look)?);
-            }
-            let bytes = pipe::splice(&self.pipe, log.file(), length)? as u64;
-            if bytes == 0 {
-                // No writer is left, which the keeper's own end rules out while it lives.
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            log.grew(bytes);
-            moved += bytes;
-            if !self.wide && bytes >= 8 << 10 {
-                // A fast writer: fewer, larger moves. Refused to users over their pipe quota; then it stays as it is.
-                self.wide = pipe::set_capacity(&self.pipe, WIDE_PIPE).is_ok();
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads and forgets, for apps whose logs are switched off.
-    fn discard(&mut self, buffer: &mut [u8]) {
-        for _ in 0..128 {
-            match rustix::io::read(&self.pipe, &mut *buffer) {
-                Ok(0) | Err(_) => return,
-                Ok(_) => {}
-            }
-        }
-    }
-
-    /// Whether the file can be written again.
-    fn try_again(&mut self, shared: Option<Arc<Mutex<LogFile>>>) -> bool {
-        let Some(log) = self.log.clone() else {
-            self.open(shared);
-            return self.trouble.is_none();
-        };
-        let log = &mut *lock(&log);
-        if log.check().is_err() || (self.unsaved && log.save_accounting().is_err()) {
-            return false;
-        }
-        self.unsaved = false;
-        // The disk may have room for a byte and not for the next: the attempt itself is the only honest test, and
-        // it is made by the next turn, which comes back here if it fails.
-        free_space(log.file())
-    }
-
-    fn is_nearly_full(&self) -> bool {
-        // A write that does not fit into the last page takes a new one: a pipe is full by pages, and with lines of
-        // 2.1 KB only half of its bytes are used then.
-        let capacity = pipe::capacity(&self.pipe).unwrap_or(64 << 10) as u64;
-        pipe::available(&self.pipe).unwrap_or(capacity) * 5 >= capacity * 2
-    }
-
-    /// Empties the pipe into nothing and counts.
-    fn lose_all(&mut self, buffer: &mut [u8]) {
-        let (mut lines, mut bytes) = (0, 0);
-        for _ in 0..256 {
-            match rustix::io::read(&self.pipe, &mut *buffer) {
-                Ok(0) | Err(_) => break,
-                Ok(length) => {
-                    lines += memchr::memchr_iter(b'\n', &buffer[..length]).count() as u64;
-                    bytes += length as u64;
-                }
-            }
-        }
-        if let Some(log) = &self.log {
-            let log = &mut *lock(log);
-            log.accounting.lost_lines += lines;
-            log.accounting.lost_bytes += bytes;
-            // Kept in memory as well; the disk that refuses the log may refuse this too, and then it is saved with the
-            // end of the trouble.
-            self.unsaved = log.save_accounting().is_err();
-        } else {
-            self.lost.0 += lines;
-            self.lost.1 += bytes;
-        }
-    }
-}
-
-/// Whether the file system of `file` has a block to spare for us and is writable.
-fn free_space(file: &std::fs::File) -> bool {
-    rustix::fs::fstatvfs(file.as_fd())
-        .is_ok_and(|stat| stat.f_bavail > 16 && !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
-}
-
-/// What is in the pipe, without taking it: how much of it is in `look` now.
-fn peek(pipe: &OwnedFd, scratch: &pipe::Pipe, look: &mut [u8]) -> io::Result<usize> {
-    let seen = pipe::tee(pipe, &scratch.write, look.len())?;
-    if seen == 0 {
-        return Err(io::ErrorKind::WouldBlock.into());
-    }
-    let mut read = 0;
-    while read < seen {
-        read += rustix::io::read(&scratch.read, &mut look[read..seen])?;
-    }
-    Ok(seen)
-}
-
-/// How many bytes end with the last newline in sight; all, if there is none. So sources that share a file do not cut
-/// into each other's lines, as long as their programs write whole ones.
-fn whole_lines(pipe: &OwnedFd, scratch: &pipe::Pipe, look: &mut [u8]) -> io::Result<usize> {
-    let seen = peek(pipe, scratch, look)?;
-    Ok(memchr::memrchr(b'\n', &look[..seen]).map_or(seen, |at| at + 1))
-}
-
-enum Closing {
-    /// Moved up to and with the newline.
-    Ended(u64),
-    /// Moved, and no newline was among it.
-    Longer(u64),
-}
-
-/// Moves the rest of the line with which the file exceeds its limit.
-fn close_line(
-    log: &mut LogFile,
-    pipe: &OwnedFd,
-    scratch: &pipe::Pipe,
-    look: &mut [u8],
-) -> io::Result<Closing> {
-    if log.ends_a_line() || log.overshoot() >= OVERSHOOT {
-        return Ok(Closing::Ended(0));
-    }
-    let seen = peek(pipe, scratch, look)?;
-    let newline = memchr::memchr(b'\n', &look[..seen]);
-    let wanted = newline.map_or(seen, |at| at + 1);
-    let mut moved = 0;
-    while moved < wanted {
-        let bytes = pipe::splice(pipe, log.file(), wanted - moved)?;
-        moved += bytes;
-        log.grew(bytes as u64);
-    }
-    Ok(if newline.is_some() {
-        Closing::Ended(moved as u64)
-    } else {
-        Closing::Longer(moved as u64)
-    })
 }
 
 #[cfg(test)]

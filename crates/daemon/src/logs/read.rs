@@ -1,28 +1,53 @@
 //! Reading logs back: the last lines, the lines since a time, and what comes next.
 //!
 //! Everything here blocks on files and belongs on a blocking thread. A source is read through the files on disk; the
-//! pump may rotate meanwhile. The current file is opened first and the rotated ones are listed after it, so that a
-//! rotation in between shows a file twice rather than never, and the double is recognised by its inode.
+//! pump may rotate meanwhile, and the janitor may compress and delete. A reader opens the current file, lists the
+//! rotated ones, and looks whether the current one is still current: if not, it does so again. Thus it knows the
+//! number of each file, and a number and an offset are a [`segment::Place`] that outlives rotation and compression.
+//!
+//! Files are opened only when their turn comes, and what lies before `--since` is not opened at all: the time indexes
+//! tell, from the newest file backwards. Compressed files are entered at the frame that is wanted.
 
 mod backward;
 mod follow;
 mod forward;
+mod line;
+pub(crate) mod marks;
 mod segment;
 #[cfg(test)]
 mod tests;
 
 use std::{cmp::Reverse, collections::BinaryHeap, io, path::PathBuf};
 
-use regex::Regex;
+use regex::bytes::Regex;
 use upkeep_api::body::{LogLine, Stream};
-use upkeep_model::id::AppName;
+use upkeep_model::{id::AppName, logs::LogFormat};
 
-use self::{backward::Backward, follow::follow, forward::Forward, segment::OpenLog};
+use self::{
+    backward::Backward,
+    follow::follow,
+    forward::{Forward, Start},
+    line::Item,
+    marks::{Mark, Marks},
+    segment::OpenLog,
+};
 
 /// A line is cut into pieces of this length.
 const LINE_MAX: usize = 1 << 20;
 /// How much is read at a time.
 const BLOCK: usize = 64 << 10;
+
+/// What was opened and read, for tests of what was not.
+#[cfg(test)]
+mod counted {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(super) static OPENED: Cell<u32> = const { Cell::new(0) };
+        pub(super) static READ: Cell<u64> = const { Cell::new(0) };
+    }
+}
+
 /// One log to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogToRead {
@@ -31,6 +56,8 @@ pub(crate) struct LogToRead {
     pub(crate) index: Option<u32>,
     pub(crate) stream: Stream,
     pub(crate) path: PathBuf,
+    /// The form of its lines now; older ones may have another.
+    pub(crate) format: LogFormat,
     /// What a reader who reaches the oldest line must know.
     pub(crate) dropped: Option<String>,
     /// What every reader must know.
@@ -42,16 +69,32 @@ pub(crate) struct LogToRead {
 pub(crate) struct Wanted {
     pub(crate) lines: Option<usize>,
     pub(crate) since_ms: Option<u64>,
+    /// Nothing that arrived after this.
+    pub(crate) until_ms: Option<u64>,
     pub(crate) grep: Option<Regex>,
+    /// Lines that continue the one before belong to it: `grep` chooses whole records.
+    pub(crate) records: bool,
     pub(crate) follow: bool,
+    /// Go on where a reader before was: its id.
+    pub(crate) resume: Option<Marks>,
 }
 
-/// Takes lines; `false`: no more.
-pub(crate) type Sink<'a> = &'a mut dyn FnMut(LogLine) -> bool;
+/// What a reader needs of the rest of the daemon.
+pub(crate) struct Around<'a> {
+    /// Names the logs, again and again while following.
+    pub(crate) list: &'a dyn Fn() -> Vec<LogToRead>,
+    /// See [`crate::logs::pump::Cutter::cut`].
+    pub(crate) cut: &'a dyn Fn() -> u64,
+}
 
-/// Reads what is there and, if wanted, goes on with what comes. `list` names the logs, again and again while following.
-pub(crate) fn run(list: &dyn Fn() -> Vec<LogToRead>, wanted: &Wanted, sink: Sink<'_>) -> io::Result<()> {
-    let sources = list();
+/// Takes lines, and where the reader is behind each (nothing with notices); `false`: no more.
+pub(crate) type Sink<'a> = &'a mut dyn FnMut(LogLine, Option<&Marks>) -> bool;
+
+/// Reads what is there and, if wanted, goes on with what comes.
+pub(crate) fn run(around: &Around<'_>, wanted: &Wanted, sink: Sink<'_>) -> io::Result<()> {
+    // Before anything is opened: what comes later than this is told apart by its time.
+    let cut = if wanted.follow { (around.cut)() } else { 0 };
+    let sources = (around.list)();
     let mut open = Vec::with_capacity(sources.len());
     for source in sources {
         match OpenLog::open(source.clone(), wanted.follow) {
@@ -60,116 +103,140 @@ pub(crate) fn run(list: &dyn Fn() -> Vec<LogToRead>, wanted: &Wanted, sink: Sink
             // The others are read all the same.
             Err(error) => {
                 let text = format!("failed to read `{}`: {error}", source.path.display());
-                if !sink(source.notice(&text)) {
+                if !sink(source.notice(&text), None) {
                     return Ok(());
                 }
             }
         }
     }
-    for log in &open {
-        if let Some(lost) = &log.source.lost
-            && !sink(log.notice(lost))
-        {
-            return Ok(());
+    let go_on = match (&wanted.resume, wanted.lines) {
+        (Some(marks), _) => rest(&open, wanted, marks, sink)?,
+        (None, lines) => {
+            tell(&open, |source| source.lost.as_ref(), sink)
+                && match lines {
+                    Some(count) => last_lines(&open, wanted, count, sink)?,
+                    None => all_lines(&open, wanted, sink)?,
+                }
         }
-    }
-    let go_on = match wanted.lines {
-        Some(count) => last_lines(&open, wanted, count, sink)?,
-        None => all_lines(&open, wanted, sink)?,
     };
     if go_on && wanted.follow {
-        follow(open, list, wanted, sink)
+        follow(open, around, cut, wanted, sink)
     } else {
         Ok(())
     }
 }
 
+/// Tells of each log what there is to tell.
+fn tell(logs: &[OpenLog], what: impl Fn(&LogToRead) -> Option<&String>, sink: Sink<'_>) -> bool {
+    let mut notices = logs.iter().filter_map(|log| Some((log, what(&log.source)?)));
+    notices.all(|(log, text)| sink(log.source.notice(text), None))
+}
+
 /// The newest `count` lines over all logs, oldest first.
 fn last_lines(logs: &[OpenLog], wanted: &Wanted, count: usize, sink: Sink<'_>) -> io::Result<bool> {
-    let mut readers: Vec<Backward<'_>> = logs.iter().map(Backward::new).collect();
+    let mut readers = Vec::with_capacity(logs.len());
+    for log in logs {
+        readers.push(Backward::new(log, wanted)?);
+    }
     let mut heap = BinaryHeap::new();
     let mut exhausted = Vec::new();
     for (at, reader) in readers.iter_mut().enumerate() {
         match reader.next(wanted)? {
-            Some(line) => heap.push((line.0, at, line.1)),
+            Some(item) => heap.push((item.at, at, item)),
             None => exhausted.push(at),
         }
     }
     let mut lines = Vec::with_capacity(count.min(100_000));
     while lines.len() < count
-        && let Some((_, at, line)) = heap.pop()
+        && let Some((_, at, item)) = heap.pop()
     {
-        lines.push(line);
+        lines.push((at, item));
         match readers[at].next(wanted)? {
-            Some(line) => heap.push((line.0, at, line.1)),
+            Some(item) => heap.push((item.at, at, item)),
             None => exhausted.push(at),
         }
     }
     if lines.len() < count && wanted.since_ms.is_none() {
         for at in exhausted {
             if let Some(dropped) = &logs[at].source.dropped
-                && !sink(logs[at].notice(dropped))
+                && !sink(logs[at].source.notice(dropped), None)
             {
                 return Ok(false);
             }
         }
     }
-    Ok(lines.into_iter().rev().all(|line| sink(line.0)))
+    let mut marks = Marks::default();
+    if let Some((_, oldest)) = lines.last() {
+        let base = oldest.at;
+        marks.base = base;
+        // Lines of the same time that were too many: a reader that resumes must not get them.
+        for (_, at, item) in heap.into_iter().filter(|(_, _, item)| item.at >= base) {
+            marks.moved(&logs[at].source, &item);
+        }
+    }
+    Ok(lines.into_iter().rev().all(|(at, item)| {
+        marks.passed(&logs[at].source, &item);
+        sink(item.line, Some(&marks))
+    }))
 }
 
 /// Every line since `wanted.since_ms`, merged by time.
 fn all_lines(logs: &[OpenLog], wanted: &Wanted, sink: Sink<'_>) -> io::Result<bool> {
-    if wanted.since_ms.is_none() {
-        for log in logs {
-            if let Some(dropped) = &log.source.dropped
-                && !sink(log.notice(dropped))
-            {
-                return Ok(false);
-            }
-        }
+    let start = wanted.since_ms.map_or(Start::Oldest, Start::Since);
+    if wanted.since_ms.is_none() && !tell(logs, |source| source.dropped.as_ref(), sink) {
+        return Ok(false);
     }
-    let mut readers = Vec::with_capacity(logs.len());
+    merged(logs, |_| start, Marks::default(), wanted, sink)
+}
+
+/// What a reader before has not given out.
+fn rest(logs: &[OpenLog], wanted: &Wanted, marks: &Marks, sink: Sink<'_>) -> io::Result<bool> {
+    let start = |log: &OpenLog| match marks.named.get(&marks::key(&log.source)) {
+        // Of a log that was begun anew since: by the time.
+        Some(Mark { place, .. }) if place.number <= log.current.number => Start::At(*place),
+        _ => Start::Since(marks.base),
+    };
     for log in logs {
-        readers.push(Forward::new(log, wanted.since_ms)?);
-    }
-    let mut heap = BinaryHeap::new();
-    for (at, reader) in readers.iter_mut().enumerate() {
-        if let Some(line) = reader.next(wanted)? {
-            heap.push(Reverse((line.0, at, line.1)));
-        }
-    }
-    while let Some(Reverse((_, at, line))) = heap.pop() {
-        if !sink(line.0) {
+        let oldest = log.rotated.first().map_or(log.current.number, |file| file.number);
+        if let Start::At(place) = start(log)
+            && place.number < oldest
+            && !sink(
+                log.source
+                    .notice("lines were deleted by rotation before they were read here"),
+                None,
+            )
+        {
             return Ok(false);
         }
-        if let Some(line) = readers[at].next(wanted)? {
-            heap.push(Reverse((line.0, at, line.1)));
+    }
+    merged(logs, start, marks.clone(), wanted, sink)
+}
+
+fn merged(
+    logs: &[OpenLog],
+    start: impl Fn(&OpenLog) -> Start,
+    mut marks: Marks,
+    wanted: &Wanted,
+    sink: Sink<'_>,
+) -> io::Result<bool> {
+    let mut readers = Vec::with_capacity(logs.len());
+    for log in logs {
+        readers.push(Forward::new(log, start(log))?);
+    }
+    let mut heap: BinaryHeap<Reverse<(u64, usize, Item)>> = BinaryHeap::new();
+    for (at, reader) in readers.iter_mut().enumerate() {
+        if let Some(item) = reader.next(wanted)? {
+            heap.push(Reverse((item.at, at, item)));
+        }
+    }
+    while let Some(Reverse((_, at, item))) = heap.pop() {
+        marks.passed(&logs[at].source, &item);
+        if !sink(item.line, Some(&marks)) {
+            return Ok(false);
+        }
+        if let Some(item) = readers[at].next(wanted)? {
+            heap.push(Reverse((item.at, at, item)));
         }
     }
     Ok(true)
-}
-
-/// A line in a heap: never compared, the time and the source decide.
-#[derive(Debug)]
-struct Line(LogLine);
-
-impl PartialEq for Line {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-impl Eq for Line {}
-impl PartialOrd for Line {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Line {
-    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
-        std::cmp::Ordering::Equal
-    }
-}
-
-fn matches(wanted: &Wanted, line: &LogLine) -> bool {
-    wanted.grep.as_ref().is_none_or(|grep| grep.is_match(&line.line))
 }

@@ -14,11 +14,7 @@ use std::{
 };
 
 use super::{At, Fault, FileError, Position, Style, Written, v1};
-use crate::{
-    app::{AppSpec, LogSpec},
-    id::AppName,
-    listen::Mode,
-};
+use crate::{app::AppSpec, id::AppName, listen::Mode, logs::LogSpec};
 
 mod check;
 mod command;
@@ -227,7 +223,12 @@ impl Context<'_> {
                 out: logs.out.map(|path| join(&cwd, &path)),
                 err: logs.err.map(|path| join(&cwd, &path)),
                 max_size: logs.max_size.unwrap_or(defaults.max_size),
+                every: logs.every,
                 keep: logs.keep.unwrap_or(defaults.keep),
+                max_age: logs.max_age,
+                max_total: logs.max_total,
+                compress: logs.compress.unwrap_or(defaults.compress),
+                format: logs.format.unwrap_or(defaults.format),
                 disabled: logs.disabled.unwrap_or(defaults.disabled),
             },
             inherited_env: env::inherited(&self.facts.caller_env),

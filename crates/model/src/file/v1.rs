@@ -135,7 +135,7 @@ pub struct App {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a map of `out`, `err`, `max_size`, `keep` and `disabled`"
+    expecting = "a map of `out`, `err`, `max_size`, `every`, `keep`, `max_age`, `max_total`, `compress`, `format` and `disabled`"
 )]
 pub struct Logs {
     /// File for standard output, relative to `cwd`. Default: one per instance under the home of Upkeep.
@@ -144,8 +144,18 @@ pub struct Logs {
     pub err: Option<String>,
     /// Size at which a file is rotated. Default: 10M.
     pub max_size: Option<crate::size::ByteSize>,
+    /// When a file is rotated by the clock as well: `hourly`, `daily`, `weekly` or a span. Default: by size only.
+    pub every: Option<crate::logs::Every>,
     /// How many rotated files are kept. Default: 10.
     pub keep: Option<u32>,
+    /// Rotated files are deleted when their last line is older than this, for instance `14d`. Default: at no age.
+    pub max_age: Option<crate::size::Span>,
+    /// How much all logs of the app may take on disk, for instance `1G`. Default: `keep` files of `max_size` each.
+    pub max_total: Option<crate::size::ByteSize>,
+    /// How rotated files are kept: `none`, `zstd`. Default: zstd.
+    pub compress: Option<crate::logs::Compress>,
+    /// What a line looks like in the file: `raw`, `timestamped`, `json`. Default: raw.
+    pub format: Option<crate::logs::LogFormat>,
     /// Whether nothing is stored at all. Default: false.
     pub disabled: Option<bool>,
 }

@@ -1,13 +1,22 @@
 use std::{fs, io::Write, path::Path};
 
+use upkeep_model::logs::LogFormat;
+
 use super::*;
-use crate::logs::files::rotated;
+use crate::logs::names::{Rotated, rotated};
 
 fn target(path: &Path, max_size: u64, keep: u32) -> Target {
     Target {
         path: Some(path.to_owned()),
-        max_size,
-        keep,
+        limits: Limits {
+            max_size,
+            every: None,
+        },
+        policy: Policy {
+            keep,
+            ..Policy::default()
+        },
+        form: None,
         guarded: false,
     }
 }
@@ -20,12 +29,22 @@ fn drained(pump: &Pump) {
         .expect("the pump drains");
 }
 
+/// What a rotated file holds, in whatever form.
+fn content(file: &Rotated) -> String {
+    let bytes = if file.packed {
+        zstd::stream::decode_all(fs::File::open(file.held()).expect("a file")).expect("it is whole")
+    } else {
+        fs::read(file.held()).expect("a file")
+    };
+    String::from_utf8(bytes).expect("a text")
+}
+
 fn whole(path: &Path) -> String {
     let mut text = String::new();
-    for (_, file) in rotated(path).expect("files") {
-        text += &fs::read_to_string(file).expect("a file");
+    for file in rotated(path).expect("files") {
+        text += &content(&file);
     }
-    text + &fs::read_to_string(path).expect("the file")
+    text + &fs::read_to_string(path).unwrap_or_default()
 }
 
 #[test]
@@ -44,9 +63,8 @@ fn rotation_at_full_speed_loses_doubles_and_tears_nothing() {
     }
     drained(&pump);
     assert!(whole(&path) == expected, "the files differ from what was written");
-    for (_, file) in rotated(&path).expect("files") {
-        let text = fs::read_to_string(&file).expect("a file");
-        assert!(text.ends_with('\n'), "{} ends inside a line", file.display());
+    for file in rotated(&path).expect("files") {
+        assert!(content(&file).ends_with('\n'), "{file:?} ends inside a line");
     }
     assert!(rotated(&path).expect("files").len() > 10);
 }
@@ -64,10 +82,11 @@ fn a_line_without_end_cannot_grow_a_file_without_end() {
         writer.write_all(&block).expect("a write");
     }
     drained(&pump);
+    pump.settle();
     let largest = rotated(&path)
         .expect("files")
         .iter()
-        .map(|(_, file)| fs::metadata(file).expect("a file").len())
+        .map(|file| fs::metadata(file.held()).expect("a file").len())
         .max()
         .expect("a rotated file");
     assert!(largest <= (2 << 20) + CHUNK as u64, "{largest}");
@@ -75,10 +94,10 @@ fn a_line_without_end_cannot_grow_a_file_without_end() {
     let kept: u64 = rotated(&path)
         .expect("files")
         .iter()
-        .map(|(_, file)| fs::metadata(file).expect("a file").len())
+        .map(|file| fs::metadata(file.held()).expect("a file").len())
         .sum();
     let current = fs::metadata(&path).expect("the file").len();
-    assert_eq!(kept + current + status.accounting.dropped_bytes, 40 << 20);
+    assert_eq!(kept + current + status.accounting().dropped_bytes, 40 << 20);
 }
 
 #[test]
@@ -106,7 +125,7 @@ fn a_file_that_cannot_be_written_costs_lines_and_says_so() {
     }
     writer.write_all(b"the end\n").expect("a write");
     drained(&pump);
-    let lost = pump.status("x").expect("a status").accounting.lost_lines;
+    let lost = pump.status("x").expect("a status").accounting().lost_lines;
     let kept = whole(&path).lines().count() as u64;
     assert_eq!(lost + kept, 100_001, "lost {lost}, kept {kept}");
     assert!(whole(&path).ends_with("the end\n"));
@@ -196,4 +215,128 @@ fn two_sources_share_a_file_without_tearing_lines() {
     let text = whole(&path);
     let count = |length: usize| text.lines().filter(|line| line.len() == length).count();
     assert_eq!((count(89), count(69), text.lines().count()), (5000, 5000, 10_000));
+}
+
+/// A hundred rotations and more, with compression and with another form, and the file read by the clock.
+#[test]
+fn rotation_at_full_speed_loses_nothing_in_any_form() {
+    for (format, compress) in [
+        (None, true),
+        (Some(LogFormat::Timestamped), true),
+        (Some(LogFormat::Json), false),
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x.log");
+        let pump = Pump::start().expect("a pump");
+        let ends = pipe::make().expect("a pipe");
+        let mut wanted = target(&path, 20_000, 100_000);
+        wanted.policy.compress = compress;
+        wanted.form = format.map(|format| Form {
+            format,
+            app: "x".to_owned(),
+            index: Some(0),
+            stream: upkeep_api::body::Stream::Out,
+            host: "h".to_owned(),
+        });
+        pump.add("x".to_owned(), ends.read, wanted);
+        let mut writer = fs::File::from(ends.write);
+        let mut expected = Vec::new();
+        for number in 0..60_000 {
+            let line = format!("line {number} {}", "x".repeat(number % 60));
+            writer.write_all(format!("{line}\n").as_bytes()).expect("a write");
+            expected.push(line);
+        }
+        drained(&pump);
+        pump.settle();
+        let files = rotated(&path).expect("files");
+        assert!(files.len() > 100, "{}", files.len());
+        assert_eq!(
+            files.iter().filter(|file| file.packed).count(),
+            if compress { files.len() - 1 } else { 0 }
+        );
+        let text = whole(&path);
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| match format {
+                None => line.to_owned(),
+                Some(LogFormat::Json) => {
+                    let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                    line["message"].as_str().expect("a text").to_owned()
+                }
+                Some(_) => line.split_once(' ').expect("a time").1.to_owned(),
+            })
+            .collect();
+        assert!(
+            lines == expected,
+            "{format:?}: the files differ from what was written"
+        );
+    }
+}
+
+/// A prompt has no end: it is shown all the same, and what follows is not lost.
+#[test]
+fn a_line_without_end_is_written_after_a_second_and_marked() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.log");
+    let pump = Pump::start().expect("a pump");
+    let ends = pipe::make().expect("a pipe");
+    let mut wanted = target(&path, 20_000, 3);
+    wanted.form = Some(Form {
+        format: LogFormat::Timestamped,
+        app: "x".to_owned(),
+        index: None,
+        stream: upkeep_api::body::Stream::Out,
+        host: "h".to_owned(),
+    });
+    pump.add("x".to_owned(), ends.read, wanted);
+    let mut writer = fs::File::from(ends.write);
+    writer.write_all(b"first\nName: ").expect("a write");
+    let texts = |count: usize| {
+        let deadline = clock::monotonic_ms() + 10_000;
+        loop {
+            let text = whole(&path);
+            let lines: Vec<String> = text
+                .lines()
+                .map(|line| line.split_once(' ').map_or(line, |(_, text)| text).to_owned())
+                .collect();
+            if lines.len() >= count {
+                return lines;
+            }
+            assert!(clock::monotonic_ms() < deadline, "{lines:?}");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    };
+    let began = clock::monotonic_ms();
+    assert_eq!(texts(2), ["first", "Name:  …"]);
+    assert!(
+        clock::monotonic_ms() >= began + 500,
+        "it did not wait for the end"
+    );
+    writer.write_all(b"Ann\nlast\n").expect("a write");
+    assert_eq!(texts(4), ["first", "Name:  …", "Ann", "last"]);
+}
+
+#[test]
+fn a_file_is_rotated_by_the_clock_also_while_nothing_comes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.log");
+    let pump = Pump::start().expect("a pump");
+    let ends = pipe::make().expect("a pipe");
+    let mut wanted = target(&path, 1 << 20, 10);
+    wanted.limits.every = Some("1s".parse().expect("a rhythm"));
+    pump.add("x".to_owned(), ends.read, wanted);
+    let mut writer = fs::File::from(ends.write);
+    let deadline = clock::monotonic_ms() + 20_000;
+    for round in 1..=2 {
+        writer.write_all(b"a line\n").expect("a write");
+        while rotated(&path).expect("files").len() < round {
+            assert!(clock::monotonic_ms() < deadline, "nothing is rotated");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        assert_eq!(fs::read(&path).expect("the file"), b"");
+    }
+    // An empty file is not rotated.
+    std::thread::park_timeout(Duration::from_millis(1500));
+    assert_eq!(rotated(&path).expect("files").len(), 2);
+    assert_eq!(whole(&path), "a line\na line\n");
 }

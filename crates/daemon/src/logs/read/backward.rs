@@ -1,13 +1,12 @@
 //! Lines of one log, newest first: for "the last N lines".
 
-use std::io;
-use std::os::unix::fs::FileExt;
-
-use upkeep_api::body::LogLine;
+use std::{collections::VecDeque, io};
 
 use super::{
-    BLOCK, LINE_MAX, Line, Wanted, matches,
-    segment::{OpenLog, Segment, trim_newline},
+    BLOCK, LINE_MAX, Wanted,
+    forward::RECORD_MAX,
+    line::{Item, continues, matches},
+    segment::{OpenLog, Place, Segment, trim_newline},
 };
 
 /// Lines of one log, newest first.
@@ -19,36 +18,78 @@ pub(super) struct Backward<'a> {
     /// Bytes from `start` on that have been read and not given out.
     buffer: Vec<u8>,
     start: u64,
+    /// Newest first: lines that belong to one that has not come yet.
+    record: Vec<Item>,
+    ready: VecDeque<Item>,
     done: bool,
 }
 
 impl<'a> Backward<'a> {
-    pub(super) fn new(log: &'a OpenLog) -> Self {
-        Self {
+    pub(super) fn new(log: &'a OpenLog, wanted: &Wanted) -> io::Result<Self> {
+        let mut reader = Self {
             log,
             left: log.rotated.len(),
             older: None,
             buffer: Vec::new(),
             start: log.end,
+            record: Vec::new(),
+            ready: VecDeque::new(),
             done: false,
+        };
+        reader.start = reader.end(wanted)?;
+        Ok(reader)
+    }
+
+    fn segment(&self) -> &Segment {
+        self.older.as_ref().unwrap_or(&self.log.current)
+    }
+
+    /// Where the file ends for this reader.
+    fn end(&self, wanted: &Wanted) -> io::Result<u64> {
+        let segment = self.segment();
+        let end = if self.older.is_some() {
+            segment.length
+        } else {
+            self.log.end
+        };
+        match wanted.until_ms.and_then(|until| segment.times.until(until)) {
+            Some(offset) => segment.line_start(offset.min(end), end),
+            None => Ok(end),
         }
     }
 
-    pub(super) fn next(&mut self, wanted: &Wanted) -> io::Result<Option<(u64, Line)>> {
-        while !self.done {
-            let Some((at, line)) = self.line()? else { break };
-            if wanted.since_ms.is_some_and(|since| at < since) {
-                break;
+    pub(super) fn next(&mut self, wanted: &Wanted) -> io::Result<Option<Item>> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Ok(Some(item));
             }
-            if matches(wanted, &line) {
-                return Ok(Some((at, Line(line))));
+            if self.done {
+                return Ok(None);
+            }
+            let Some(item) = self.line(wanted)? else {
+                self.done = true;
+                self.end_record(wanted);
+                continue;
+            };
+            if wanted.until_ms.is_some_and(|until| item.at > until) {
+                continue;
+            }
+            let goes_on = wanted.records && continues(&item.line.line) && self.record.len() < RECORD_MAX;
+            self.record.push(item);
+            if !goes_on {
+                self.end_record(wanted);
             }
         }
-        self.done = true;
-        Ok(None)
     }
 
-    pub(super) fn line(&mut self) -> io::Result<Option<(u64, LogLine)>> {
+    fn end_record(&mut self, wanted: &Wanted) {
+        if matches(wanted, &self.record) {
+            self.ready.extend(self.record.drain(..));
+        }
+        self.record.clear();
+    }
+
+    fn line(&mut self, wanted: &Wanted) -> io::Result<Option<Item>> {
         loop {
             let ended = self.buffer.last() == Some(&b'\n');
             let body = self.buffer.len() - usize::from(ended);
@@ -60,34 +101,48 @@ impl<'a> Backward<'a> {
                     continue;
                 }
                 None if self.buffer.is_empty() => {
-                    if !self.older_segment()? {
+                    if !self.older_segment(wanted)? {
                         return Ok(None);
                     }
                     continue;
                 }
                 None => 0,
             };
-            let times = self
-                .older
-                .as_ref()
-                .map_or(&self.log.current.times, |segment| &segment.times);
-            let at = times.at(self.start + cut as u64);
-            let partial = !ended || (cut == 0 && self.start > 0);
-            let line = self.log.line(at, trim_newline(&self.buffer[cut..]), partial);
+            let bytes = trim_newline(&self.buffer[cut..]);
+            let segment = self.segment();
+            let at = segment.times.at(self.start + cut as u64);
+            if wanted.since_ms.is_some_and(|since| at < since) {
+                return Ok(None);
+            }
+            let item = self.log.source.passes(wanted, bytes).then(|| {
+                let partial = !ended || (cut == 0 && self.start > 0);
+                let begins = Place {
+                    number: segment.number,
+                    offset: self.start + cut as u64,
+                };
+                Item {
+                    line: self.log.source.line(at, bytes, partial),
+                    at,
+                    begins,
+                    after: Place {
+                        offset: self.start + self.buffer.len() as u64,
+                        ..begins
+                    },
+                    inside: !ended,
+                }
+            });
             self.buffer.truncate(cut);
-            return Ok(Some((at, line)));
+            if item.is_some() {
+                return Ok(item);
+            }
         }
     }
 
-    pub(super) fn read_block(&mut self) -> io::Result<()> {
-        let file = self
-            .older
-            .as_ref()
-            .map_or(&self.log.current.file, |segment| &segment.file);
+    fn read_block(&mut self) -> io::Result<()> {
         let start = self.start.saturating_sub(BLOCK as u64);
         let length = usize::try_from(self.start - start).unwrap_or(BLOCK);
         let mut block = vec![0_u8; length];
-        match file.read_exact_at(&mut block, start) {
+        match self.segment().read_exact_at(&mut block, start) {
             Ok(()) => {}
             // Truncated by somebody since.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => block.clear(),
@@ -99,13 +154,13 @@ impl<'a> Backward<'a> {
         Ok(())
     }
 
-    pub(super) fn older_segment(&mut self) -> io::Result<bool> {
+    fn older_segment(&mut self, wanted: &Wanted) -> io::Result<bool> {
         while self.left > 0 {
             self.left -= 1;
             // Deleted by retention since: older ones are gone as well, and there may be none.
             if let Some(segment) = Segment::open(&self.log.rotated[self.left])? {
-                self.start = segment.length;
                 self.older = Some(segment);
+                self.start = self.end(wanted)?;
                 return Ok(true);
             }
         }

@@ -1,19 +1,29 @@
-//! Lines of one log, oldest first: for "since", and for all.
+//! Lines of one log, oldest first: for "since", for all, and from a place on.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
-
-use upkeep_api::body::LogLine;
+use std::{collections::VecDeque, io};
 
 use super::{
-    BLOCK, LINE_MAX, Line, Wanted, matches,
-    segment::{OpenLog, Segment, trim_newline},
+    BLOCK, LINE_MAX, Wanted,
+    line::{Item, continues, matches},
+    segment::{OpenLog, Place, Segment, trim_newline},
 };
+
+/// A record is given out when it has grown to so many lines.
+pub(super) const RECORD_MAX: usize = 1000;
+
+/// Where a reading begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start {
+    Oldest,
+    /// At the first line that begins at this time (Unix ms) or later.
+    Since(u64),
+    At(Place),
+}
 
 /// Lines of one log, oldest first.
 pub(super) struct Forward<'a> {
     log: &'a OpenLog,
+    since: Option<u64>,
     /// Index of the rotated file being read; their number for the current one.
     segment: usize,
     older: Option<Segment>,
@@ -21,71 +31,72 @@ pub(super) struct Forward<'a> {
     buffer: Vec<u8>,
     /// Of `buffer`: what has been given out.
     used: usize,
+    /// A record that may go on.
+    record: Vec<Item>,
+    ready: VecDeque<Item>,
+    /// A line came that is later than what is wanted.
+    too_late: bool,
+    done: bool,
 }
 
 impl<'a> Forward<'a> {
-    pub(super) fn new(log: &'a OpenLog, since: Option<u64>) -> io::Result<Self> {
+    pub(super) fn new(log: &'a OpenLog, start: Start) -> io::Result<Self> {
         let mut reader = Self {
             log,
+            since: None,
             segment: 0,
             older: None,
             offset: 0,
             buffer: Vec::new(),
             used: 0,
+            record: Vec::new(),
+            ready: VecDeque::new(),
+            too_late: false,
+            done: false,
         };
-        if let Some(since) = since {
-            let (mut offset, mut found) = log.current.times.since(since);
-            reader.segment = log.rotated.len();
-            while !found && reader.segment > 0 {
-                let Some(segment) = Segment::open(&log.rotated[reader.segment - 1])? else {
-                    break;
-                };
-                (offset, found) = segment.times.since(since);
-                reader.segment -= 1;
-                reader.older = Some(segment);
+        match start {
+            Start::Oldest => reader.enter()?,
+            Start::Since(since) => {
+                reader.since = Some(since);
+                let (mut offset, mut found) = log.current.times.since(since);
+                reader.segment = log.rotated.len();
+                while !found && reader.segment > 0 {
+                    let Some(segment) = Segment::open(&log.rotated[reader.segment - 1])? else {
+                        break;
+                    };
+                    (offset, found) = segment.times.since(since);
+                    reader.segment -= 1;
+                    reader.older = Some(segment);
+                }
+                let (segment, end) = reader.place();
+                reader.offset = segment.line_start(offset, end)?;
             }
-            reader.offset = reader.line_start(offset)?;
-        } else {
-            reader.enter()?;
+            Start::At(place) => {
+                reader.segment = log.rotated.partition_point(|file| file.number < place.number);
+                reader.enter()?;
+                let (segment, end) = reader.place();
+                if segment.number == place.number && place.offset <= end {
+                    reader.offset = place.offset;
+                }
+            }
         }
         Ok(reader)
     }
 
-    /// The start of the first line that begins at `offset` or after it: batches may end inside a line.
-    fn line_start(&self, offset: u64) -> io::Result<u64> {
-        if offset == 0 {
-            return Ok(0);
-        }
-        let (file, end) = self.place();
-        let mut block = vec![0_u8; BLOCK];
-        let mut at = offset - 1;
-        while at < end {
-            let read = file.read_at(&mut block, at)?;
-            if read == 0 {
-                break;
-            }
-            if let Some(newline) = memchr::memchr(b'\n', &block[..read]) {
-                return Ok(at + newline as u64 + 1);
-            }
-            at += read as u64;
-        }
-        Ok(end)
-    }
-
     /// The file being read and how far.
-    fn place(&self) -> (&File, u64) {
+    fn place(&self) -> (&Segment, u64) {
         match &self.older {
-            Some(segment) => (&segment.file, segment.length),
-            None => (&self.log.current.file, self.log.end),
+            Some(segment) => (segment, segment.length),
+            None => (&self.log.current, self.log.end),
         }
     }
 
     /// Opens the file of `self.segment`, or the next that is still there.
-    pub(super) fn enter(&mut self) -> io::Result<()> {
+    fn enter(&mut self) -> io::Result<()> {
         self.offset = 0;
         self.older = None;
-        while let Some(path) = self.log.rotated.get(self.segment) {
-            if let Some(segment) = Segment::open(path)? {
+        while let Some(file) = self.log.rotated.get(self.segment) {
+            if let Some(segment) = Segment::open(file)? {
                 self.older = Some(segment);
                 return Ok(());
             }
@@ -94,17 +105,44 @@ impl<'a> Forward<'a> {
         Ok(())
     }
 
-    pub(super) fn next(&mut self, wanted: &Wanted) -> io::Result<Option<(u64, Line)>> {
-        while let Some((at, line)) = self.line()? {
-            if wanted.since_ms.is_none_or(|since| at >= since) && matches(wanted, &line) {
-                return Ok(Some((at, Line(line))));
+    pub(super) fn next(&mut self, wanted: &Wanted) -> io::Result<Option<Item>> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Ok(Some(item));
+            }
+            if self.done {
+                return Ok(None);
+            }
+            let item = self.line(wanted)?;
+            self.done = item.is_none();
+            let Some(item) = item else {
+                self.end_record(wanted);
+                continue;
+            };
+            if self.since.is_none_or(|since| item.at >= since) {
+                if !wanted.records || !continues(&item.line.line) || self.record.len() >= RECORD_MAX {
+                    self.end_record(wanted);
+                }
+                self.record.push(item);
+                if !wanted.records {
+                    self.end_record(wanted);
+                }
             }
         }
-        Ok(None)
     }
 
-    pub(super) fn line(&mut self) -> io::Result<Option<(u64, LogLine)>> {
+    fn end_record(&mut self, wanted: &Wanted) {
+        if matches(wanted, &self.record) {
+            self.ready.extend(self.record.drain(..));
+        }
+        self.record.clear();
+    }
+
+    fn line(&mut self, wanted: &Wanted) -> io::Result<Option<Item>> {
         loop {
+            if self.too_late {
+                return Ok(None);
+            }
             let rest = &self.buffer[self.used..];
             let newline = memchr::memchr(b'\n', rest);
             let length = match newline {
@@ -113,13 +151,19 @@ impl<'a> Forward<'a> {
                 None => None,
             };
             if let Some(length) = length {
-                return Ok(Some(self.take(length, newline.is_none())));
+                match self.take(length, newline.is_none(), wanted) {
+                    Some(item) => return Ok(Some(item)),
+                    None => continue,
+                }
             }
             if self.read_block()? {
                 continue;
             }
             if self.used < self.buffer.len() {
-                return Ok(Some(self.take(self.buffer.len() - self.used, true)));
+                match self.take(self.buffer.len() - self.used, true, wanted) {
+                    Some(item) => return Ok(Some(item)),
+                    None => continue,
+                }
             }
             if self.segment >= self.log.rotated.len() {
                 return Ok(None);
@@ -129,23 +173,33 @@ impl<'a> Forward<'a> {
         }
     }
 
-    pub(super) fn take(&mut self, length: usize, partial: bool) -> (u64, LogLine) {
-        let times = self
-            .older
-            .as_ref()
-            .map_or(&self.log.current.times, |segment| &segment.times);
-        let at = times.at(self.offset - (self.buffer.len() - self.used) as u64);
-        let line = self.log.line(
+    fn take(&mut self, length: usize, partial: bool, wanted: &Wanted) -> Option<Item> {
+        let (segment, _) = self.place();
+        let start = self.offset - (self.buffer.len() - self.used) as u64;
+        let bytes = trim_newline(&self.buffer[self.used..self.used + length]);
+        let at = segment.times.at(start);
+        let too_late = wanted.until_ms.is_some_and(|until| at > until);
+        let begins = Place {
+            number: segment.number,
+            offset: start,
+        };
+        let item = (!too_late && self.log.source.passes(wanted, bytes)).then(|| Item {
+            line: self.log.source.line(at, bytes, partial),
             at,
-            trim_newline(&self.buffer[self.used..self.used + length]),
-            partial,
-        );
+            begins,
+            after: Place {
+                offset: start + length as u64,
+                ..begins
+            },
+            inside: partial,
+        });
         self.used += length;
-        (at, line)
+        self.too_late = too_late;
+        item
     }
 
     /// More bytes of this file; `false` at its end.
-    pub(super) fn read_block(&mut self) -> io::Result<bool> {
+    fn read_block(&mut self) -> io::Result<bool> {
         let (_, end) = self.place();
         self.buffer.drain(..self.used);
         self.used = 0;
@@ -156,13 +210,11 @@ impl<'a> Forward<'a> {
             return Ok(false);
         }
         let old = self.buffer.len();
-        self.buffer.resize(old + wanted, 0);
-        let file = self
-            .older
-            .as_ref()
-            .map_or(&self.log.current.file, |segment| &segment.file);
-        let read = file.read_at(&mut self.buffer[old..], self.offset)?;
-        self.buffer.truncate(old + read);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(old + wanted, 0);
+        let read = self.place().0.read_at(&mut buffer[old..], self.offset)?;
+        buffer.truncate(old + read);
+        self.buffer = buffer;
         self.offset += read as u64;
         Ok(read > 0)
     }

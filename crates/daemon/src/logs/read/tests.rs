@@ -1,9 +1,13 @@
-use std::{io::Write, path::Path, time::Duration};
+use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
 use upkeep_sys::clock;
 
 use super::*;
-use crate::logs::files::LogFile;
+use crate::logs::{
+    files::{Limits, LogFile},
+    janitor::Janitor,
+    ledger::{Ledger, Ledgers, Policy},
+};
 
 fn source(dir: &Path, name: &str) -> LogToRead {
     LogToRead {
@@ -11,6 +15,7 @@ fn source(dir: &Path, name: &str) -> LogToRead {
         index: Some(0),
         stream: Stream::Out,
         path: dir.join(format!("{name}.log")),
+        format: LogFormat::Raw,
         dropped: None,
         lost: None,
     }
@@ -18,7 +23,12 @@ fn source(dir: &Path, name: &str) -> LogToRead {
 
 /// Writes lines with times, rotating where the text is `---`.
 fn write(source: &LogToRead, lines: &[(u64, &str)]) {
-    let mut log = LogFile::open(&source.path, 1 << 20, 10, false).expect("a log");
+    let limits = Limits {
+        max_size: 1 << 20,
+        every: None,
+    };
+    let ledger = Arc::new(Ledger::load(&source.path));
+    let mut log = LogFile::open(&source.path, limits, false, ledger).expect("a log");
     for (at, text) in lines {
         if *text == "---" {
             log.rotate().expect("a rotation");
@@ -32,7 +42,11 @@ fn write(source: &LogToRead, lines: &[(u64, &str)]) {
 
 fn read(sources: &[LogToRead], wanted: &Wanted) -> Vec<String> {
     let mut lines = Vec::new();
-    run(&|| sources.to_vec(), wanted, &mut |line| {
+    let around = Around {
+        list: &|| sources.to_vec(),
+        cut: &clock::unix_ms,
+    };
+    run(&around, wanted, &mut |line, _| {
         lines.push(format!(
             "{}{} {}",
             line.app,
@@ -191,7 +205,11 @@ fn a_follower_crosses_rotations_and_misses_nothing() {
         ..Wanted::default()
     };
     let deadline = clock::monotonic_ms() + 20_000;
-    run(&|| vec![a.clone()], &wanted, &mut |line| {
+    let around = Around {
+        list: &|| vec![a.clone()],
+        cut: &clock::unix_ms,
+    };
+    run(&around, &wanted, &mut |line, _| {
         if !line.notice {
             lines.push(line.line);
         }
@@ -207,4 +225,209 @@ fn a_follower_crosses_rotations_and_misses_nothing() {
     }
     assert_eq!(lines, expected[..lines.len()]);
     assert_eq!(lines.last().map(String::as_str), Some("line 1000"));
+}
+
+/// Compresses all rotated files but the newest.
+fn pack(source: &LogToRead) {
+    let ledgers = Arc::new(Ledgers::default());
+    let janitor = Janitor::start(Arc::clone(&ledgers)).expect("a janitor");
+    let ledger = ledgers.of(&source.path);
+    ledger.set_policy(Policy {
+        keep: 1_000_000,
+        compress: true,
+        ..Policy::default()
+    });
+    janitor.bell().look_at(&ledger);
+    janitor.settle();
+}
+
+#[test]
+fn compressed_files_are_read_like_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = source(dir.path(), "a");
+    let lines: Vec<String> = (0..60_000)
+        .map(|number| format!("line {number} of many\n"))
+        .collect();
+    let mut steps: Vec<(u64, &str)> = Vec::new();
+    for (number, line) in (0_u64..).zip(&lines) {
+        steps.push((1000 + number * 10, line));
+        if number % 20_000 == 19_999 {
+            steps.push((0, "---"));
+        }
+    }
+    write(&a, &steps);
+    let plain = read(std::slice::from_ref(&a), &Wanted::default());
+    pack(&a);
+    assert!(dir.path().join("a.log.000002.zst").exists() && !dir.path().join("a.log.000002").exists());
+    assert!(read(std::slice::from_ref(&a), &Wanted::default()) == plain);
+    for wanted in [
+        Wanted {
+            lines: Some(45_000),
+            ..Wanted::default()
+        },
+        Wanted {
+            since_ms: Some(1000 + 15_000 * 10),
+            ..Wanted::default()
+        },
+    ] {
+        assert!(
+            read(std::slice::from_ref(&a), &wanted) == plain[15_000..],
+            "{wanted:?}"
+        );
+    }
+    let wanted = Wanted {
+        since_ms: Some(1000 + 15_000 * 10),
+        until_ms: Some(1000 + 25_000 * 10),
+        ..Wanted::default()
+    };
+    // Times are exact to 100 ms, which is ten lines here.
+    let found = read(std::slice::from_ref(&a), &wanted);
+    assert!(
+        found == plain[15_000..25_010],
+        "{} {:?}",
+        found.len(),
+        found.last()
+    );
+    let backward = Wanted {
+        lines: Some(1_000_000),
+        ..wanted
+    };
+    assert!(read(std::slice::from_ref(&a), &backward) == found);
+}
+
+/// Of two hundred files, those of the last hour are opened, and the one before them, whose index tells that it is too
+/// old.
+#[test]
+fn what_is_too_old_is_neither_opened_nor_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = source(dir.path(), "a");
+    let block: String = (0..3000)
+        .map(|number| format!("line {number} of many\n"))
+        .collect();
+    let hour = 3_600_000;
+    let mut steps = Vec::new();
+    for file in 0..200 {
+        steps.push((hour + file * hour / 4, block.as_str()));
+        steps.push((0, "---"));
+    }
+    steps.push((hour + 50 * hour, "now X\n"));
+    write(&a, &steps);
+    pack(&a);
+    for lines in [None, Some(1000)] {
+        counted::OPENED.set(0);
+        counted::READ.set(0);
+        let wanted = Wanted {
+            lines,
+            since_ms: Some(hour + 49 * hour),
+            grep: Some(Regex::new("line 2999 .*|X").expect("a pattern")),
+            ..Wanted::default()
+        };
+        let found = read(std::slice::from_ref(&a), &wanted);
+        assert_eq!(found.len(), 5, "{lines:?} {found:?}");
+        let (opened, read) = (counted::OPENED.get(), counted::READ.get());
+        // Once to look at its time, once to read it.
+        assert!(opened <= 2 * 6, "{lines:?}: {opened} files opened");
+        assert!(read <= 6 * block.len() as u64, "{lines:?}: {read} bytes read");
+    }
+}
+
+#[test]
+fn a_pattern_chooses_whole_records() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = source(dir.path(), "a");
+    let text = "before\nError: no\n    at one\n    at two X\nCaused by: it\nafter\nX alone\n";
+    let steps: Vec<(u64, &str)> = text.split_inclusive('\n').map(|line| (1000, line)).collect();
+    write(&a, &steps);
+    for lines in [None, Some(100)] {
+        let wanted = Wanted {
+            lines,
+            grep: Some(Regex::new("X").expect("a pattern")),
+            records: true,
+            ..Wanted::default()
+        };
+        assert_eq!(
+            read(std::slice::from_ref(&a), &wanted),
+            [
+                "a Error: no",
+                "a     at one",
+                "a     at two X",
+                "a Caused by: it",
+                "a X alone"
+            ],
+            "{lines:?}"
+        );
+    }
+}
+
+/// Whoever comes back with the id of any line gets those behind it, each once, whatever has happened to the files.
+#[test]
+fn a_reader_resumes_behind_any_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (a, b) = (source(dir.path(), "a"), source(dir.path(), "b"));
+    let mut steps_a = Vec::new();
+    let mut steps_b = Vec::new();
+    let texts: Vec<String> = (0..40).map(|number| format!("{number}\n")).collect();
+    for (number, text) in (0_u64..).zip(&texts) {
+        // Some have the same time, within a source and over both.
+        let at = 10_000 + number / 3 * 500;
+        if number % 2 == 0 {
+            &mut steps_a
+        } else {
+            &mut steps_b
+        }
+        .push((at, text.as_str()));
+        if number % 9 == 8 {
+            steps_a.push((0, "---"));
+        }
+    }
+    write(&a, &steps_a);
+    write(&b, &steps_b);
+    let sources = [a.clone(), b.clone()];
+    let around = Around {
+        list: &|| sources.to_vec(),
+        cut: &clock::unix_ms,
+    };
+    let read_ids = |wanted: &Wanted| {
+        let mut seen = Vec::new();
+        run(&around, wanted, &mut |line, marks| {
+            seen.push((line.line, marks.expect("a place").text()));
+            true
+        })
+        .expect("a reading");
+        seen
+    };
+    let check = |wanted: &Wanted| {
+        let all = read_ids(wanted);
+        for (at, (_, id)) in all.iter().enumerate() {
+            let resumed = Wanted {
+                resume: Marks::parse(id),
+                ..wanted.clone()
+            };
+            let rest: Vec<String> = read_ids(&resumed).into_iter().map(|(line, _)| line).collect();
+            let expected: Vec<String> = all[at + 1..].iter().map(|(line, _)| line.clone()).collect();
+            assert_eq!(rest, expected, "behind {id}");
+        }
+        all
+    };
+    for lines in [None, Some(7), Some(8), Some(9), Some(25)] {
+        let wanted = Wanted {
+            lines,
+            ..Wanted::default()
+        };
+        let all = check(&wanted);
+        assert_eq!(all.len(), lines.unwrap_or(40));
+    }
+    // Ids from before rotation and compression.
+    let all = read_ids(&Wanted::default());
+    write(&a, &[(90_000, "---")]);
+    write(&b, &[(90_000, "---"), (90_000, "more\n"), (90_000, "---")]);
+    pack(&a);
+    pack(&b);
+    for (at, (_, id)) in all.iter().enumerate() {
+        let resumed = Wanted {
+            resume: Marks::parse(id),
+            ..Wanted::default()
+        };
+        assert_eq!(read_ids(&resumed).len(), 40 - at - 1 + 1, "behind {id}");
+    }
 }
