@@ -505,3 +505,165 @@ fn times_are_those_of_arrival() {
         "{apart:?}"
     );
 }
+
+/// The text of a line as the program wrote it, whatever form the file has.
+fn unformed(line: &str, format: &str) -> String {
+    match format {
+        "raw" => line.to_owned(),
+        "json" => {
+            let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            assert_eq!((&line["app"], &line["stream"]), (&json!("json"), &json!("out")));
+            unix(&line["time"]);
+            line["message"].as_str().expect("a text").to_owned()
+        }
+        _ => {
+            let (time, text) = line.split_once(' ').expect("a time");
+            assert!(time.len() == 24 && time.ends_with('Z'), "{line}");
+            text.to_owned()
+        }
+    }
+}
+
+/// Rotation, compression and both forms at full speed, while the daemon is killed again and again.
+#[test]
+fn heavy_rotation_in_every_form_crosses_kills_of_the_daemon() {
+    let home = Home::new();
+    let forms = [
+        ("raw", "zstd", 400_000_u64, "150K"),
+        ("timestamped", "zstd", 300_000, "200K"),
+        ("json", "none", 150_000, "150K"),
+    ];
+    let apps: Vec<Value> = forms
+        .iter()
+        .map(|(format, compress, count, size)| {
+            let count = count.to_string();
+            let script = [
+                "write-lines",
+                &count,
+                "--size",
+                "50",
+                "--rate",
+                "40000/s",
+                "--prefix",
+                format,
+            ];
+            with(
+                app(&home, format, &script),
+                json!({"restart": "never", "logs":
+                    {"max_size": size, "keep": 100_000, "format": format, "compress": compress}}),
+            )
+        })
+        .collect();
+    apply(&home, &apps);
+    let keeper = home.keeper_pid();
+    for _ in 0..12 {
+        std::thread::park_timeout(Duration::from_millis(350));
+        kill_daemon(keeper);
+    }
+    for (format, compress, count, _) in forms {
+        home.wait_for(format, 0, "completed");
+        let report = wait_until(&format!("{count} lines of {format}"), LONG, || {
+            let bytes = home.log(format, 0, "out");
+            let text = String::from_utf8(bytes).expect("a text");
+            let messages: String = text.lines().fold(String::new(), |mut all, line| {
+                // Checked in full for a few, which is slow; read for all.
+                let line = if format == "json" && !line.contains("000 ") {
+                    let start = line.find("\"message\":\"").expect("a message") + 11;
+                    line[start..].trim_end_matches("\"}").to_owned()
+                } else {
+                    unformed(line, format)
+                };
+                all.push_str(&line);
+                all.push('\n');
+                all
+            });
+            let report = Numbered::read(messages.as_bytes(), format);
+            if report.present >= count {
+                Ok(report)
+            } else {
+                Err(format!("{report:?}"))
+            }
+        });
+        assert!(report.is_exactly(count), "{format}: {report:?}");
+        let show = home.json(["show", format]);
+        let log = &show["logs"][0];
+        assert!(log["rotated"].as_u64().is_some_and(|files| files > 100), "{log}");
+        assert_eq!(
+            (&log["dropped_lines"], &log["lost_lines"]),
+            (&json!(0), &json!(0)),
+            "{log}"
+        );
+        // All but the newest are compressed in the end, and nothing unfinished is left.
+        wait_until("the files to be as they should", LONG, || {
+            let names: Vec<String> = fs::read_dir(home.path().join("logs"))
+                .expect("the logs")
+                .map(|entry| {
+                    entry
+                        .expect("an entry")
+                        .file_name()
+                        .to_string_lossy()
+                        .into_owned()
+                })
+                .filter(|name| name.starts_with(&format!("{format}-0.out.log.0")) && !name.ends_with(".idx"))
+                .collect();
+            let packed = names.iter().filter(|name| name.ends_with(".zst")).count();
+            let right = if compress == "none" { 0 } else { names.len() - 1 };
+            if packed == right && !names.iter().any(|name| name.ends_with(".tmp")) {
+                Ok(())
+            } else {
+                Err(format!("{packed} of {}", names.len()))
+            }
+        });
+        // What `logs` shows is what the program wrote.
+        let shown = lines(&home, &[format, "--raw", "--out", "-n", "50000"]).join("\n") + "\n";
+        let read = Numbered::read(shown.as_bytes(), format);
+        assert_eq!(
+            (read.present, read.last, read.doubled, read.torn),
+            (50_000, count, 0, 0),
+            "{read:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_shown_of_a_line_can_be_chosen() {
+    let home = Home::new();
+    let script = [
+        "print",
+        "Error: no",
+        "print",
+        "    at main",
+        "print",
+        "Caused by: it",
+        "print",
+        "done",
+        "wait",
+    ];
+    apply(&home, &[app(&home, "a", &script)]);
+    wait_until("the last word", LONG, || {
+        let text = home.log("a", 0, "out");
+        if text.ends_with(b"done\n") {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&text).into_owned())
+        }
+    });
+    let records = lines(&home, &["--raw", "--records", "--grep", "main"]);
+    assert_eq!(records, ["Error: no", "    at main", "Caused by: it"]);
+    assert_eq!(lines(&home, &["--raw", "--grep", "main"]), ["    at main"]);
+    assert_eq!(
+        lines(&home, &["--no-prefix", "--timestamps", "none", "-n", "1"]),
+        ["done"]
+    );
+    assert_eq!(lines(&home, &["--timestamps", "none", "-n", "1"]), ["a:0 | done"]);
+    let utc = lines(&home, &["--utc", "--no-prefix", "-n", "1"]).remove(0);
+    let (time, text) = utc.split_once(' ').expect("a time");
+    unix(&json!(time));
+    assert_eq!(text, "done");
+    assert_eq!(lines(&home, &["--until", "2001-01-01T00:00"]), [""; 0]);
+    assert_eq!(lines(&home, &["--until", "0s", "-n", "1", "--raw"]), ["done"]);
+    ended(&home.cmd(["logs", "-f", "--until", "1h"]), 2);
+    let wrong = home.cmd(["logs", "--until", "never"]);
+    ended(&wrong, 2);
+    says(&wrong.stderr, &["`never` is no time"]);
+}

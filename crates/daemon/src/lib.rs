@@ -28,6 +28,7 @@
 //! | `alerts` | [`alerts`]: who is told of what; a runtime of its own | events, levels, settings | messages |
 //! | `crashes` | [`crashes`]: a dossier of each abnormal exit | the event log | files |
 //! | `log-pump` | [`logs::pump`] | log pipes | log files |
+//! | `log-janitor`, `log-packer` | [`logs::janitor`] | rotated files | fewer and smaller ones |
 //! | `metrics` | [`metrics::sampler`]: looks at every process once a second | `/proc`, cgroups | newest figures, rows |
 //! | `metrics-writer` | [`metrics::write`] | rows | `metrics.redb` |
 //! | `store-writer` | [`upkeep_store::embedded`] | transactions | commits |

@@ -18,15 +18,15 @@ pub struct LogSpec {
     /// A file is rotated when it has grown to this size.
     pub max_size: ByteSize,
     /// A file is rotated by the clock as well.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Every>,
     /// How many rotated files are kept beside the current one.
     pub keep: u32,
     /// A rotated file whose last line is older than this is deleted.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Span>,
     /// How many bytes all logs of the app may take on disk; the oldest rotated files of any of them go first.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_total: Option<ByteSize>,
     /// How rotated files are kept.
     #[serde(default)]

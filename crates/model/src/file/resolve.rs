@@ -146,6 +146,17 @@ impl Context<'_> {
             .map_err(|error| at(Fault::new(None, format!("app `{name}`: as `namespace`: {error}"))))?;
         let logs = app.logs.unwrap_or_default();
         let defaults = LogSpec::default();
+        if let Some(total) = logs.max_total
+            && let size = logs.max_size.unwrap_or(defaults.max_size)
+            && total < size
+        {
+            let why = format!(
+                "`logs.max_total` ({total}) is less than one file may have (`logs.max_size`: {size})"
+            );
+            return Err(at(Fault::new(None, why)
+                .hint("lower `max_size` as well: what is being written is never deleted")
+                .of_app(&name)));
+        }
         let listen = listen::list("listen", app.listen, &cwd).map_err(|fault| at(fault.of_app(&name)))?;
         let door = listen::door(app.door, &cwd).map_err(|fault| at(fault.of_app(&name)))?;
         if door.is_some() && !listen.is_empty() {
