@@ -112,12 +112,13 @@ fn the_cap_holds_and_what_it_drops_is_counted_and_said() {
     );
     apply(&home, &[much]);
     home.wait_for("much", 0, "completed");
-    let kept = wait_until("the last line", LONG, || {
+    let kept = wait_until("the last line, and no more files than may be", LONG, || {
         let report = Numbered::read(&home.log("much", 0, "out"), "much");
-        if report.last == 100_000 {
-            Ok(report)
+        let rotated = home.json(["show", "much"])["logs"][0]["rotated"].clone();
+        if report.last == 100_000 && rotated == 3 {
+            Ok(Numbered::read(&home.log("much", 0, "out"), "much"))
         } else {
-            Err(format!("{report:?}"))
+            Err(format!("{rotated} rotated files, {report:?}"))
         }
     });
     assert_eq!(

@@ -291,8 +291,11 @@ pub struct LogSource {
     pub stream: Stream,
     /// Which copy of the app; absent where all share the file.
     pub index: Option<u32>,
-    /// Bytes in the current and the rotated files.
+    /// Bytes of the log that are there, as they were before compression.
     pub bytes: u64,
+    /// Bytes that its files take.
+    #[serde(default)]
+    pub disk_bytes: u64,
     /// Number of rotated files.
     pub rotated: u32,
     /// Lines that rotation has deleted so far.

@@ -197,6 +197,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         concluded,
     });
     context.pump.bell().set_home(settings.home.logs());
+    context.pump.bell().set_floor(None);
     let pm2_found = pm2::Found::take(&mut listing, &mut exits, store.as_ref())?;
     let actors = recover(&context, &store, listing, exits)?;
     crate::cage::protect(vec![settings.home.root.clone(), settings.home.run.clone()]);

@@ -152,10 +152,15 @@ fn describe(app: &AppView, crashes: &CrashList, output: Output) -> anyhow::Resul
     }
     for log in &app.logs {
         let mut value = format!(
-            "{} ({} in {} files)",
+            "{} ({} in {} files{})",
             log.path,
             time::bytes(log.bytes),
-            log.rotated + 1
+            log.rotated + 1,
+            if log.disk_bytes < log.bytes {
+                format!(", {} on disk", time::bytes(log.disk_bytes))
+            } else {
+                String::new()
+            }
         );
         if log.bytes_per_second > 0.0 {
             let _ = write!(

@@ -26,7 +26,7 @@ use crate::{
     apps::{directory::AppEntry, launch, schedule, selector, view},
     cage,
     command::{Command, Refusal, Verb},
-    logs::{names, read},
+    logs::{packed, read},
 };
 
 pub(super) type Api = State<Arc<Shared>>;
@@ -222,14 +222,15 @@ fn log_sources(shared: &Shared, entry: &AppEntry) -> Vec<LogSource> {
         .into_iter()
         .map(|place| {
             let status = statuses.get(&place.pipe).cloned().unwrap_or_default();
-            let (bytes, rotated) = names::usage(&place.path);
+            let usage = packed::usage(&place.path);
             let accounting = status.accounting();
             let rate = status.rate();
             LogSource {
                 stream: place.stream,
                 index: place.index,
-                bytes,
-                rotated,
+                bytes: usage.bytes,
+                disk_bytes: usage.disk_bytes,
+                rotated: usage.rotated,
                 dropped_lines: accounting.dropped_lines,
                 dropped_bytes: accounting.dropped_bytes,
                 lost_bytes: accounting.lost_bytes,

@@ -42,7 +42,7 @@ pub(crate) mod files;
 pub(crate) mod janitor;
 pub(crate) mod ledger;
 pub(crate) mod names;
-mod packed;
+pub(crate) mod packed;
 mod period;
 pub(crate) mod pump;
 pub(crate) mod rate;

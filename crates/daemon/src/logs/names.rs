@@ -154,14 +154,6 @@ pub(super) fn logs_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(logs)
 }
 
-/// Bytes on disk and number of the rotated files of a log.
-pub(crate) fn usage(path: &Path) -> (u64, u32) {
-    let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let files = rotated(path).unwrap_or_default();
-    let bytes = files.iter().map(|file| size(&file.held())).sum::<u64>();
-    (bytes + size(path), u32::try_from(files.len()).unwrap_or(u32::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

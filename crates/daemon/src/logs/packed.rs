@@ -12,7 +12,10 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::unix::fs::FileExt,
+    path::Path,
 };
+
+use super::names::rotated;
 
 /// Bytes of the log in one frame.
 pub(super) const FRAME: usize = 256 << 10;
@@ -109,8 +112,6 @@ pub(super) struct Packed {
     lines: u64,
     /// The frame in memory, by its place in the table.
     held: Option<(usize, Vec<u8>)>,
-    /// How many frames were decompressed, for tests.
-    pub(super) opened: u32,
 }
 
 impl Packed {
@@ -164,7 +165,6 @@ impl Packed {
             length: at,
             lines,
             held: None,
-            opened: 0,
         })
     }
 
@@ -194,7 +194,6 @@ impl Packed {
             if bytes.len() != frame.length as usize {
                 return Err(invalid("a frame has another length than its table says"));
             }
-            self.opened += 1;
             self.held = Some((place, bytes));
         }
         let Some((_, bytes)) = &self.held else {
@@ -203,6 +202,39 @@ impl Packed {
         let start = usize::try_from(offset - frame.at).unwrap_or(0);
         (&bytes[start..]).read(buffer)
     }
+}
+
+/// How much there is of a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Bytes of the log, in whatever form.
+    pub(crate) bytes: u64,
+    /// Bytes of its files.
+    pub(crate) disk_bytes: u64,
+    /// Rotated files.
+    pub(crate) rotated: u32,
+}
+
+/// How much there is of a log; what cannot be read counts as nothing.
+pub(crate) fn usage(path: &Path) -> Usage {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let mut usage = Usage::default();
+    for file in rotated(path).unwrap_or_default() {
+        let held = file.held();
+        let on_disk = size(&held);
+        usage.rotated += 1;
+        usage.disk_bytes += on_disk;
+        usage.bytes += if file.packed {
+            let packed = File::open(&held).and_then(Packed::open);
+            packed.map_or(0, |packed| packed.length())
+        } else {
+            on_disk
+        };
+    }
+    let current = size(path);
+    usage.bytes += current;
+    usage.disk_bytes += current;
+    usage
 }
 
 fn word(bytes: &[u8]) -> u32 {

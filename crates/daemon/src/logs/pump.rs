@@ -152,6 +152,7 @@ pub(crate) struct Pump {
     bell: Bell,
     thread: Option<JoinHandle<()>>,
     /// Ends after the thread: what it has rotated is known then.
+    #[cfg_attr(not(test), expect(dead_code, reason = "held for its threads, which end with it"))]
     janitor: Janitor,
 }
 
