@@ -596,20 +596,19 @@ fn heavy_rotation_in_every_form_crosses_kills_of_the_daemon() {
         );
         // All but the newest are compressed in the end, and nothing unfinished is left.
         wait_until("the files to be as they should", LONG, || {
-            let names: Vec<String> = fs::read_dir(home.path().join("logs"))
+            let names: Vec<std::path::PathBuf> = fs::read_dir(home.path().join("logs"))
                 .expect("the logs")
-                .map(|entry| {
-                    entry
-                        .expect("an entry")
-                        .file_name()
-                        .to_string_lossy()
-                        .into_owned()
-                })
-                .filter(|name| name.starts_with(&format!("{format}-0.out.log.0")) && !name.ends_with(".idx"))
+                .map(|entry| entry.expect("an entry").path())
+                .filter(|path| path.to_string_lossy().contains(&format!("/{format}-0.out.log.0")))
+                .filter(|path| path.extension().is_none_or(|end| end != "idx"))
                 .collect();
-            let packed = names.iter().filter(|name| name.ends_with(".zst")).count();
+            let with = |wanted: &str| {
+                let ends = names.iter().filter_map(|path| path.extension());
+                ends.filter(|end| *end == wanted).count()
+            };
+            let packed = with("zst");
             let right = if compress == "none" { 0 } else { names.len() - 1 };
-            if packed == right && !names.iter().any(|name| name.ends_with(".tmp")) {
+            if packed == right && with("tmp") == 0 {
                 Ok(())
             } else {
                 Err(format!("{packed} of {}", names.len()))

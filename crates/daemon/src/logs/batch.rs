@@ -261,10 +261,10 @@ mod tests {
             let form = form(LogFormat::Timestamped);
             let batch = Batch::open(&path, true).expect("a batch").expect("it is made");
             batch.begin(&log, 4, &form).expect("a note");
-            let mut taken = "";
+            let mut taken: &[&str] = &[];
             if step >= 1 {
                 batch.raw().write_all(b"new\nlast\n").expect("lines");
-                taken = "new last ";
+                taken = &["new", "last"];
             }
             if step >= 2 {
                 // Half of what is to be written, or all of it.
@@ -287,10 +287,10 @@ mod tests {
                 batch.again(&log, size).expect("it is done again");
             }
             let text = fs::read_to_string(&path).expect("the log");
-            let lines: String = text
+            let lines: Vec<&str> = text
                 .lines()
                 .skip(1)
-                .map(|line| format!("{} ", line.split_once(' ').expect("a time").1))
+                .map(|line| line.split_once(' ').expect("a time").1)
                 .collect();
             assert_eq!(lines, taken, "step {step}");
             assert!(!batch.waits().expect("a length"));

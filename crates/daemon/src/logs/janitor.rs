@@ -194,7 +194,7 @@ impl Shared {
                 self.round();
             }
             for ledger in work.values() {
-                self.told("tidy", ledger.path(), self.tidy(ledger), &mut complained);
+                Self::told("tidy", ledger.path(), self.tidy(ledger), &mut complained);
             }
             if (round || !work.is_empty())
                 && let Err(error) = self.hold_floor()
@@ -207,7 +207,7 @@ impl Shared {
     }
 
     /// Says what failed, once for each log until it succeeds.
-    fn told(&self, what: &str, path: &Path, outcome: io::Result<()>, complained: &mut BTreeSet<PathBuf>) {
+    fn told(what: &str, path: &Path, outcome: io::Result<()>, complained: &mut BTreeSet<PathBuf>) {
         match outcome {
             Ok(()) => {
                 complained.remove(path);
@@ -391,7 +391,7 @@ impl Shared {
             }
             queue.busy -= 1;
             drop(queue);
-            self.told("compress", &path, outcome.map(|_| ()), &mut complained);
+            Self::told("compress", &path, outcome.map(|_| ()), &mut complained);
             self.quiet.notify_all();
         }
     }

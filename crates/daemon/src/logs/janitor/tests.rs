@@ -95,7 +95,7 @@ fn what_is_too_old_goes() {
             .write(true)
             .open(ledger.path().with_extension(format!("log.{number:06}")))
             .expect("a file");
-        file.set_modified(SystemTime::now() - Duration::from_secs(3600))
+        file.set_modified(SystemTime::now() - Duration::from_hours(1))
             .expect("its time");
     }
     let policy = Policy {

@@ -301,9 +301,10 @@ fn compressed_files_are_read_like_others() {
 fn what_is_too_old_is_neither_opened_nor_read() {
     let dir = tempfile::tempdir().expect("a directory");
     let a = source(dir.path(), "a");
-    let block: String = (0..3000)
+    let block: Vec<String> = (0..3000)
         .map(|number| format!("line {number} of many\n"))
         .collect();
+    let block = block.concat();
     let hour = 3_600_000;
     let mut steps = Vec::new();
     for file in 0..200 {
@@ -313,13 +314,14 @@ fn what_is_too_old_is_neither_opened_nor_read() {
     steps.push((hour + 50 * hour, "now X\n"));
     write(&a, &steps);
     pack(&a);
+    let grep = Regex::new("line 2999 .*|X").expect("a pattern");
     for lines in [None, Some(1000)] {
         counted::OPENED.set(0);
         counted::READ.set(0);
         let wanted = Wanted {
             lines,
             since_ms: Some(hour + 49 * hour),
-            grep: Some(Regex::new("line 2999 .*|X").expect("a pattern")),
+            grep: Some(grep.clone()),
             ..Wanted::default()
         };
         let found = read(std::slice::from_ref(&a), &wanted);
@@ -338,10 +340,11 @@ fn a_pattern_chooses_whole_records() {
     let text = "before\nError: no\n    at one\n    at two X\nCaused by: it\nafter\nX alone\n";
     let steps: Vec<(u64, &str)> = text.split_inclusive('\n').map(|line| (1000, line)).collect();
     write(&a, &steps);
+    let grep = Regex::new("X").expect("a pattern");
     for lines in [None, Some(100)] {
         let wanted = Wanted {
             lines,
-            grep: Some(Regex::new("X").expect("a pattern")),
+            grep: Some(grep.clone()),
             records: true,
             ..Wanted::default()
         };
@@ -429,5 +432,83 @@ fn a_reader_resumes_behind_any_line() {
             ..Wanted::default()
         };
         assert_eq!(read_ids(&resumed).len(), 40 - at - 1 + 1, "behind {id}");
+    }
+}
+
+/// Two hundred sources speak, then two: ids name those that have spoken lately, and a reader resumes behind any of them.
+#[test]
+fn a_follower_of_many_sources_gives_out_short_ids_and_resumes_behind_any() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let sources: Vec<LogToRead> = (0..200)
+        .map(|number| source(dir.path(), &format!("app{number}")))
+        .collect();
+    let time = AtomicU64::new(1_000_000);
+    let say = |number: usize, text: &str| {
+        write(
+            &sources[number],
+            &[(time.load(Ordering::Relaxed), &format!("{text} of {number}\n"))],
+        );
+    };
+    (0..200).for_each(|number| say(number, "old"));
+    let around = Around {
+        list: &|| sources.clone(),
+        cut: &|| time.fetch_add(10, Ordering::Relaxed) + 10,
+    };
+    let wanted = Wanted {
+        lines: Some(0),
+        follow: true,
+        ..Wanted::default()
+    };
+    let mut seen: Vec<(String, String)> = Vec::new();
+    let mut beats = 0;
+    run(&around, &wanted, &mut |line, marks| {
+        if let Some(marks) = marks {
+            seen.push((line.line, marks.text()));
+            return true;
+        }
+        beats += 1;
+        match beats {
+            1 => (0..200).for_each(|number| say(number, "first")),
+            2 => {
+                for round in 0..3 {
+                    say(7, &format!("round {round}"));
+                    // As after a rotation by the pump, in the middle of what is followed.
+                    write(&sources[8], &[(0, "---")]);
+                    say(8, &format!("round {round}"));
+                }
+                // A line that has no end yet, and gets one.
+                write(&sources[9], &[(time.load(Ordering::Relaxed), "half")]);
+            }
+            3 => write(&sources[9], &[(time.load(Ordering::Relaxed), " and half\n")]),
+            _ => {}
+        }
+        beats < 4
+    })
+    .expect("a reading");
+    assert_eq!(seen.len(), 200 + 6 + 1, "{:?}", &seen[200.min(seen.len())..]);
+    let longest = seen[200..].iter().map(|(_, id)| id.len()).max().expect("ids");
+    assert!(longest < 120, "{longest}: {:?}", seen.last());
+    for (at, (_, id)) in seen
+        .iter()
+        .enumerate()
+        .step_by(7)
+        .chain(seen.iter().enumerate().skip(195))
+    {
+        let wanted = Wanted {
+            resume: Marks::parse(id),
+            ..Wanted::default()
+        };
+        let mut rest = Vec::new();
+        run(&around, &wanted, &mut |line, _| {
+            rest.push(line.line);
+            true
+        })
+        .expect("a reading");
+        let mut expected: Vec<String> = seen[at + 1..].iter().map(|(line, _)| line.clone()).collect();
+        rest.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(rest, expected, "behind {id}");
     }
 }
