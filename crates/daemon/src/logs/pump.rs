@@ -20,7 +20,7 @@ use upkeep_sys::{clock, pipe};
 use self::{source::Tools, worker::Worker};
 use super::{
     batch::Form,
-    files::{Limits, LogFile},
+    files::Limits,
     janitor::{Bell, Janitor},
     ledger::{Accounting, Ledger, Ledgers, Policy, lock},
     rate::Rate,
