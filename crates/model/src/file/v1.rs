@@ -202,9 +202,8 @@ pub(super) fn advice(key: &str) -> Option<&'static str> {
         "liveness_probe" => "write `liveness`",
         "startup_probe" => "write `startup`",
         "resources" => "write `limits`",
-        "config" | "compress" | "watch" | "cron_restart" | "max_memory_restart" => {
-            "this version does not honour it yet"
-        }
+        "compress" => "write `logs: {compress: zstd}`, which is the default",
+        "config" | "watch" | "cron_restart" | "max_memory_restart" => "this version does not honour it yet",
         _ => return None,
     })
 }
