@@ -135,7 +135,7 @@ impl Client {
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<Download, ClientError> {
-        let response = self.send(method, path, body, "*/*").await?;
+        let response = self.send(method, path, body, "*/*", None).await?;
         Ok(Download {
             name: file_name(&response),
             body: response.into_body(),
