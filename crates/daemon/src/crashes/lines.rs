@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use upkeep_api::body::LogLine;
-use upkeep_model::{app::AppSpec, id::AppName};
+use upkeep_model::app::AppSpec;
 
 use crate::{
     apps::launch,
@@ -26,7 +26,7 @@ pub(super) fn last(spec: &AppSpec, index: u32, logs: &Path, until: f64, hide: &[
         let mut list: Vec<LogToRead> = Vec::new();
         for place in launch::log_places(spec, index, logs) {
             if !list.iter().any(|known| known.path == place.path) {
-                list.push(to_read(&spec.name, place));
+                list.push(to_read(spec, place));
             }
         }
         list
@@ -36,13 +36,17 @@ pub(super) fn last(spec: &AppSpec, index: u32, logs: &Path, until: f64, hide: &[
         ..Wanted::default()
     };
     let mut lines = Vec::new();
-    let mut sink = |line: LogLine| {
+    let mut sink = |line: LogLine, _: Option<&read::marks::Marks>| {
         if !line.notice && line.at <= until + LATE_S {
             lines.push(line);
         }
         true
     };
-    if let Err(error) = read::run(&places, &wanted, &mut sink) {
+    let around = read::Around {
+        list: &places,
+        cut: &upkeep_sys::clock::unix_ms,
+    };
+    if let Err(error) = read::run(&around, &wanted, &mut sink) {
         note(&format!(
             "the last lines of `{}` could not be read: {error}",
             spec.name
@@ -64,12 +68,13 @@ pub(super) fn last(spec: &AppSpec, index: u32, logs: &Path, until: f64, hide: &[
     lines
 }
 
-fn to_read(app: &AppName, place: launch::LogPlace) -> LogToRead {
+fn to_read(spec: &AppSpec, place: launch::LogPlace) -> LogToRead {
     LogToRead {
-        app: app.clone(),
+        app: spec.name.clone(),
         index: place.index,
         stream: place.stream,
         path: place.path,
+        format: spec.logs.format,
         dropped: None,
         lost: None,
     }
