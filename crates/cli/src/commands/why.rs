@@ -17,7 +17,7 @@ use crate::{
     args::Why,
     connect::connect_or_start,
     exit::Exit,
-    output::{Output, Paint, health, logs::Printer, schedule, table, time},
+    output::{Output, Paint, health, logs::{Look, Printer}, schedule, table, time},
     settings::Settings,
 };
 
@@ -129,7 +129,7 @@ async fn state(client: &mut Client, app: &AppView, path: &str, output: Output) -
         }
     }
     let _ = writeln!(text, "\n{}", output.paint(Paint::Strong, "its last words"));
-    let mut printer = Printer::new(output, false);
+    let mut printer = Printer::new(output, Look::plain(false));
     for line in &words {
         if let Some(line) = printer.line(line) {
             let _ = writeln!(text, "  {line}");
@@ -230,7 +230,7 @@ fn dossier(crash: &Crash, lines: usize, output: Output) -> String {
             &format!("the last {} of {}", words.len(), crash.logs.len()),
         );
     }
-    let mut printer = Printer::new(output, false);
+    let mut printer = Printer::new(output, Look::plain(false));
     for word in words {
         if let Some(word) = printer.line(word) {
             let _ = writeln!(text, "  {word}");
