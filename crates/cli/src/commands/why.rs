@@ -17,7 +17,11 @@ use crate::{
     args::Why,
     connect::connect_or_start,
     exit::Exit,
-    output::{Output, Paint, health, logs::{Look, Printer}, schedule, table, time},
+    output::{
+        Output, Paint, health,
+        logs::{Look, Printer},
+        schedule, table, time,
+    },
     settings::Settings,
 };
 
