@@ -36,7 +36,7 @@ use crate::{
     events::Events,
     http,
     keeper_link::{AskError, KeeperLink, News},
-    logs::pump::Pump,
+    logs::{janitor::Bell, pump::Pump},
     metrics::{self, Metrics},
     pm2::{self, God},
     recovery::{RecoveryError, recover},
@@ -158,16 +158,6 @@ pub(crate) fn note(text: &str) {
     );
 }
 
-/// Where figures can be scraped besides the unix socket, if `UPKEEP_METRICS_LISTEN` says so.
-fn scrape_address() -> Option<SocketAddr> {
-    let text = std::env::var("UPKEEP_METRICS_LISTEN")
-        .ok()
-        .filter(|text| !text.is_empty())?;
-    http::exporter::address(&text)
-        .inspect_err(|why| note(&format!("`UPKEEP_METRICS_LISTEN` is not followed: {why}")))
-        .ok()
-}
-
 async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let link = Link::from_env().map_err(DaemonError::Keeper)?;
     // The keeper ends a daemon that hangs up. We hang up by ending, so that what went wrong can still be said: this
@@ -197,7 +187,6 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         concluded,
     });
     context.pump.bell().set_home(settings.home.logs());
-    context.pump.bell().set_floor(None);
     let pm2_found = pm2::Found::take(&mut listing, &mut exits, store.as_ref())?;
     let actors = recover(&context, &store, listing, exits)?;
     crate::cage::protect(vec![settings.home.root.clone(), settings.home.run.clone()]);
@@ -219,7 +208,10 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         logs: settings.home.logs(),
         archive: archive.clone(),
         drainer: context.pump.drainer().map_err(DaemonError::Runtime)?,
-        history: None,
+        history: Some({
+            let metrics = Arc::clone(&metrics);
+            Arc::new(move |app, index, since, until| metrics.of_span(app, index, since, until))
+        }),
     })
     .map_err(DaemonError::Runtime)?;
     let alerts = alerts::start(alerts::Sources {
@@ -230,7 +222,13 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         usage: Arc::clone(&usage),
         archive: archive.clone(),
         home: settings.home.root.clone(),
-        figures: None,
+        figures: Some({
+            let metrics = Arc::clone(&metrics);
+            Arc::new(move |of, figure| {
+                let (name, _) = figure.metric();
+                metrics.newest(of, name)
+            })
+        }),
     })
     .map_err(DaemonError::Runtime)?;
     let director = Director::new(
@@ -253,7 +251,11 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let trouble = Arc::new(Mutex::new(upgrade_trouble));
     let keeper_pid = greeting.pid;
-    let (_scraped, scraped) = watch::channel(scrape_address());
+    let (scrape, scraped) = watch::channel(None);
+    let _settings = Task::spawn(
+        "settings",
+        follow_settings(context.settings.subscribe(), context.pump.bell().clone(), scrape),
+    );
     let http = http::start(http::Shared {
         home: settings.home.clone(),
         version,
@@ -302,6 +304,22 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     match end {
         End::Retire | End::Left => Ok(()),
         End::KeeperGone => Err(DaemonError::Keeper(LinkError::KeeperGone)),
+    }
+}
+
+/// Hands on what the machine's settings say, now and with every change.
+async fn follow_settings(
+    mut settings: watch::Receiver<machine_settings::Current>,
+    logs: Bell,
+    scrape: watch::Sender<Option<SocketAddr>>,
+) {
+    loop {
+        let current = Arc::clone(&settings.borrow_and_update());
+        logs.follow_settings(current.logs.clone());
+        scrape.send_replace(current.metrics.listen.map(|address| address.0));
+        if settings.changed().await.is_err() {
+            return;
+        }
     }
 }
 

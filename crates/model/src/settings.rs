@@ -83,15 +83,21 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[serde(deny_unknown_fields, default, expecting = "a map with `free_space`")]
 pub struct LogSettings {
     /// Space of the disk that logs leave free, as a share (`5%`) or a size (`1G`); below it the oldest rotated files
-    /// go first. Default: 5%.
+    /// go first. Default: 1G, or 5% of a disk where that is less.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free_space: Option<FreeSpace>,
 }
 
+/// The floor where nobody has set one: this, or a twentieth of the disk if that is less.
+const FLOOR: u64 = 1 << 30;
+
 impl LogSettings {
-    /// What holds: the default where nothing was said.
-    pub fn free_space(&self) -> FreeSpace {
-        self.free_space.unwrap_or(FreeSpace::Percent(5))
+    /// How many bytes of a disk of `total` bytes logs leave free.
+    pub fn floor(&self, total: u64) -> u64 {
+        match self.free_space {
+            Some(space) => space.of(total),
+            None => FLOOR.min(total / 20),
+        }
     }
 }
 

@@ -135,34 +135,3 @@ async fn listen(address: SocketAddr, shared: &Arc<Shared>) {
         tokio::time::sleep(AGAIN).await;
     }
 }
-
-/// The address that an environment variable asks for. Refused unless it is of loopback: there is no password.
-pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| format!("`{text}` is no address with a port, such as `127.0.0.1:9464`"))?;
-    if !address.ip().is_loopback() {
-        return Err(format!(
-            "`{text}` can be reached from elsewhere, and nobody is asked for a password; use an address of loopback"
-        ));
-    }
-    Ok(address)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_is_listened_on() {
-        assert!(address("127.0.0.1:0").is_ok() && address("[::1]:9464").is_ok());
-        for (text, why) in [
-            ("0.0.0.0:9464", "can be reached from elsewhere"),
-            ("[::]:1", "can be reached from elsewhere"),
-            ("9464", "is no address"),
-        ] {
-            let error = address(text).expect_err(text);
-            assert!(error.contains(why) && error.contains(text), "{error}");
-        }
-    }
-}

@@ -24,13 +24,15 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
 use upkeep_sys::clock;
+
+use upkeep_model::settings::LogSettings;
 
 use super::{
     ledger::{Ledger, Ledgers, lock},
@@ -40,10 +42,6 @@ use super::{
 
 /// How often the clock alone is reason to look.
 pub(super) const STEP: Duration = Duration::from_secs(5);
-/// A floor that nobody has set.
-const UNSET: u64 = u64::MAX;
-/// The floor where nobody has set one: this, or a twentieth of the file system if that is less.
-const FLOOR: u64 = 1 << 30;
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -63,7 +61,8 @@ struct Shared {
     sweep: Condvar,
     pack: Condvar,
     quiet: Condvar,
-    floor: AtomicU64,
+    /// What the machine's settings say of logs.
+    settings: Mutex<LogSettings>,
     /// Where logs lie that nobody writes any more.
     home: Mutex<Option<PathBuf>>,
     stop: AtomicBool,
@@ -89,10 +88,10 @@ impl Bell {
         self.0.sweep.notify_one();
     }
 
-    /// The machine's floor of free disk space in bytes; `None`: 1 GiB, or a twentieth of the file system if that is
-    /// less. 0: none.
-    pub(crate) fn set_floor(&self, bytes: Option<u64>) {
-        self.0.floor.store(bytes.unwrap_or(UNSET), Ordering::Relaxed);
+    /// Follows these settings from now on: the machine's floor of free disk space.
+    pub(crate) fn follow_settings(&self, settings: LogSettings) {
+        *lock(&self.0.settings) = settings;
+        self.0.sweep.notify_one();
     }
 
     /// Where logs lie that nobody writes any more: the floor holds for them too.
@@ -110,7 +109,7 @@ impl Janitor {
             sweep: Condvar::new(),
             pack: Condvar::new(),
             quiet: Condvar::new(),
-            floor: AtomicU64::new(UNSET),
+            settings: Mutex::default(),
             home: Mutex::default(),
             stop: AtomicBool::new(false),
         });
@@ -305,10 +304,7 @@ impl Shared {
 
     /// The floor of the machine: for each file system that holds logs.
     fn hold_floor(&self) -> io::Result<()> {
-        let wanted = self.floor.load(Ordering::Relaxed);
-        if wanted == 0 {
-            return Ok(());
-        }
+        let settings = lock(&self.settings).clone();
         let mut logs: BTreeMap<PathBuf, Option<Arc<Ledger>>> = self
             .ledgers
             .all()
@@ -329,7 +325,7 @@ impl Shared {
                     .or_insert_with(|| directory.to_owned());
             }
         }
-        places.retain(|_, directory| below(directory, wanted));
+        places.retain(|_, directory| below(directory, &settings));
         if places.is_empty() {
             return Ok(());
         }
@@ -354,7 +350,7 @@ impl Shared {
             let Some(directory) = places.get(&device) else {
                 continue;
             };
-            if !below(directory, wanted) {
+            if !below(directory, &settings) {
                 places.remove(&device);
                 continue;
             }
@@ -459,16 +455,12 @@ fn next_to_pack(files: &[Rotated]) -> Option<&Rotated> {
 }
 
 /// Whether the file system has less free space than is wanted.
-fn below(directory: &Path, wanted: u64) -> bool {
+fn below(directory: &Path, settings: &LogSettings) -> bool {
     let Ok(stat) = rustix::fs::statvfs(directory) else {
         return false;
     };
-    let wanted = if wanted == UNSET {
-        FLOOR.min(stat.f_blocks.saturating_mul(stat.f_frsize) / 20)
-    } else {
-        wanted
-    };
-    stat.f_bavail.saturating_mul(stat.f_frsize) < wanted
+    let total = stat.f_blocks.saturating_mul(stat.f_frsize);
+    stat.f_bavail.saturating_mul(stat.f_frsize) < settings.floor(total)
 }
 
 /// Counts a rotated file and deletes it.

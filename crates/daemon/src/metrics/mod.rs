@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
 };
 
-use upkeep_api::metrics::{Leak, MetricsAnswer, Per};
+use upkeep_api::metrics::{Leak, METRICS, MetricsAnswer, Of, Per};
 use upkeep_model::id::AppName;
 use upkeep_sys::{clock, figures};
 
@@ -130,6 +130,25 @@ impl Metrics {
             .filter(|latest| latest.pid == pid)
     }
 
+    /// One figure by its name in [`METRICS`], as it was at the last look: of an instance, or of the machine.
+    pub(crate) fn newest(&self, of: Option<(&AppName, u32)>, name: &str) -> Option<f64> {
+        let whose = if of.is_some() { Of::Instance } else { Of::Host };
+        let metric = METRICS
+            .iter()
+            .find(|metric| metric.name == name && metric.of == whose)?;
+        let column = columns::column(metric)?;
+        self.latest(|all| match of {
+            Some((app, index)) => {
+                let name = SeriesName {
+                    app: Some(app.clone()),
+                    index,
+                };
+                all.instances.get(&name)?.values[column]
+            }
+            None => all.host[column],
+        })
+    }
+
     /// What leaks of one instance; of all if no app is given.
     pub(crate) fn leaks(&self, of: Option<(&AppName, u32)>) -> Vec<Leak> {
         self.latest(|all| {
@@ -152,7 +171,6 @@ impl Metrics {
         reports.insert(name, report);
     }
 
-    #[allow(dead_code, reason = "for dossiers of crashes")]
     /// The figures of one instance in a span of Unix time, at a second each if it lies in the last 15 minutes: what a
     /// dossier of its end needs. `None`: nothing is known of that span.
     pub(crate) fn of_span(&self, app: &AppName, index: u32, since: f64, until: f64) -> Option<MetricsAnswer> {

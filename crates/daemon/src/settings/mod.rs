@@ -294,7 +294,7 @@ mod tests {
             .expect("it is right");
         assert_eq!(done.changes[0].key, "logs");
         assert!(watch.has_changed().expect("it lives"));
-        assert_eq!(watch.borrow_and_update().logs.free_space().to_string(), "7%");
+        assert_eq!(watch.borrow_and_update().logs.floor(1000), 70);
         let again = holder
             .put(put("logs: {free_space: 7%}"), &principal())
             .await

@@ -96,7 +96,7 @@ alerts:
     #[test]
     fn all_formats_say_the_same() {
         let yaml = parse(YAML, "settings.yaml").expect("it is right");
-        assert_eq!(yaml.logs.free_space(), FreeSpace::Percent(5));
+        assert_eq!(yaml.logs.free_space, Some(FreeSpace::Percent(5)));
         assert_eq!(yaml.alerts.rules[0].threshold, Some(Threshold::Percent(90.0)));
         assert_eq!(yaml.alerts.rules[0].severity, Some(Severity::Critical));
         let json = serde_json::to_string(&yaml).expect("it can be written");

@@ -1,5 +1,7 @@
 use std::time::SystemTime;
 
+use upkeep_model::{settings::FreeSpace, size::ByteSize};
+
 use super::*;
 use crate::logs::{
     files::{Limits, LogFile},
@@ -12,12 +14,18 @@ struct Yard {
     janitor: Janitor,
 }
 
+fn floor(bytes: u64) -> LogSettings {
+    LogSettings {
+        free_space: Some(FreeSpace::Bytes(ByteSize::from_bytes(bytes))),
+    }
+}
+
 impl Yard {
     fn new() -> Self {
         let ledgers = Arc::new(Ledgers::default());
         let janitor = Janitor::start(Arc::clone(&ledgers)).expect("a janitor");
         // The disk of whoever runs this may be as full as it likes.
-        janitor.bell().set_floor(Some(0));
+        janitor.bell().follow_settings(floor(0));
         Self {
             dir: tempfile::tempdir().expect("a directory"),
             ledgers,
@@ -146,7 +154,7 @@ fn below_the_floor_the_oldest_of_any_log_go_first() {
     ledger.set_policy(keep(10));
     yard.janitor.bell().set_home(yard.dir.path().to_owned());
     // More than any disk has: everything that may go goes, what is being written stays.
-    yard.janitor.bell().set_floor(Some(1 << 60));
+    yard.janitor.bell().follow_settings(floor(1 << 60));
     assert_eq!(yard.tidy(&ledger, keep(10)), [0_u64; 0]);
     assert_eq!(dropped(&ledger), (30, 450));
     assert_eq!(dropped(&Ledger::load(&path)), (20, 300));
