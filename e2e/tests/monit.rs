@@ -165,6 +165,32 @@ fn actions_ask_first_and_leave_an_event() {
 }
 
 #[test]
+fn details_show_figures_over_time() {
+    let home = three();
+    let screen = Screen::start(&home, &["monit", "quiet"], (100, 40), &[]);
+    screen.wait("the app", |text| (selected(text)? == "quiet").then_some(()));
+    screen.keys(&["d"]);
+    let text = screen.wait("instances and the span", |text| {
+        (text.contains("last 15m") && text.contains("INSTANCE")).then(|| text.to_owned())
+    });
+    assert!(text.contains("2 of 2 ready"), "{text}");
+    screen.wait("a graph of the memory", |text| {
+        (text.contains(" memory  ") && text.contains("highest")).then_some(())
+    });
+    screen.keys(&["+"]);
+    screen.wait_for("last 1h");
+    screen.keys(&["-", "-"]);
+    screen.wait_for("last 5m");
+    screen.wait("figures of the other span", |text| {
+        text.contains(" cpu  ").then_some(())
+    });
+    screen.keys(&["?"]);
+    screen.wait_for("any key closes");
+    screen.keys(&["x", "q"]);
+    screen.wait_for("READY");
+}
+
+#[test]
 fn any_size_will_do() {
     let home = three();
     let screen = Screen::start(&home, &["monit"], SIZE, &[]);
