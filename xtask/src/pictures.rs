@@ -65,7 +65,5 @@ pub(crate) fn run() -> anyhow::Result<()> {
     screen.keys(&["d"]);
     screen.keys(&["-"]);
     take("monit-detail")?;
-    screen.keys(&["q", "r"]);
-    take("monit-question")?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The table of apps.
 
+use std::collections::VecDeque;
+
 use ratatui::{
     Frame,
     layout::Rect,
@@ -157,11 +159,21 @@ fn row_line<'a>(state: &State, row: &Row, chosen: bool, widths: Widths, look: Lo
         ),
         Span::raw(format!(" {memory:>6} ")),
         Span::styled(
-            small(trail.map(|trail| trail.memory.iter().copied().collect()), 1.0),
+            small(trail.map(|trail| growth(&trail.memory)), 1.0),
             graph,
         ),
         Span::raw(format!(" {:>5} {uptime:>7}", row.restarts)),
     ])
+}
+
+/// Memory as what is above the lowest, on a scale of at least a tenth of it: growth is seen, and what stays is flat.
+fn growth(values: &VecDeque<Option<f64>>) -> Vec<Option<f64>> {
+    let lowest = values.iter().flatten().copied().fold(f64::INFINITY, f64::min);
+    let least = lowest / 10.0;
+    values
+        .iter()
+        .map(|value| value.map(|value| (value - lowest) / least.max(1.0)))
+        .collect()
 }
 
 /// Exactly so many columns.
