@@ -573,7 +573,7 @@ fn collect(text: &mut String, from: &Receiver<Vec<u8>>, deadline: Duration) -> b
 }
 
 /// A rotated log file in the form in which it is there: it may be compressed between two looks.
-fn whole_or_packed(path: &Path) -> Vec<u8> {
+pub fn whole_or_packed(path: &Path) -> Vec<u8> {
     let packed = PathBuf::from(format!("{}.zst", path.display()));
     for _ in 0..2 {
         if let Ok(file) = fs::File::open(&packed) {

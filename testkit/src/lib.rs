@@ -29,7 +29,7 @@ pub mod python;
 mod screen;
 mod wait;
 
-pub use home::{Following, Home, Output, binary};
+pub use home::{Following, Home, Output, binary, whole_or_packed};
 pub use lines::{Numbered, Stamp, stamps, tally};
 pub use load::{Kind, Load, Tally};
 pub use process::{Signal, alive, kill};

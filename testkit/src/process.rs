@@ -114,6 +114,8 @@ pub struct Memory {
     pub rss: u64,
     /// Resident set with shared pages divided among those who share them.
     pub pss: u64,
+    /// What belongs to no file: heap and stacks.
+    pub anonymous: u64,
 }
 
 /// Reads `/proc/PID/smaps_rollup`.
@@ -131,6 +133,7 @@ pub fn memory(pid: i32) -> Option<Memory> {
     Some(Memory {
         rss: field("Rss:")?,
         pss: field("Pss:")?,
+        anonymous: field("Anonymous:")?,
     })
 }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod cluster;
 mod lab;
+pub(crate) mod logs;
 mod measure;
 mod peers;
 pub(crate) mod pm2;
@@ -32,7 +33,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    fn parse(words: &[&str]) -> anyhow::Result<Self> {
+    fn parse(words: &[&str], groups: &[&str]) -> anyhow::Result<Self> {
         let mut options = Self::default();
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -46,8 +47,8 @@ impl Options {
             }
         }
         for group in &options.groups {
-            if !measure::GROUPS.contains(&group.as_str()) {
-                bail!("no rows `{group}`; there are: {}", measure::GROUPS.join(", "));
+            if !groups.contains(&group.as_str()) {
+                bail!("no rows `{group}`; there are: {}", groups.join(", "));
             }
         }
         Ok(options)
@@ -56,6 +57,18 @@ impl Options {
     /// `full` repetitions, or `quick` ones.
     pub(crate) fn times(&self, full: usize, quick: usize) -> usize {
         if self.quick { quick } else { full }
+    }
+
+    /// Those that are wanted.
+    fn check_peers(&self, mut all: Vec<Box<dyn peers::Peer>>) -> anyhow::Result<Vec<Box<dyn peers::Peer>>> {
+        for name in &self.only {
+            if !all.iter().any(|peer| peer.name() == name) {
+                let names: Vec<_> = all.iter().map(|peer| peer.name()).collect();
+                bail!("no peer `{name}`; there are: {}", names.join(", "));
+            }
+        }
+        all.retain(|peer| self.only.is_empty() || self.only.iter().any(|name| name == peer.name()));
+        Ok(all)
     }
 
     /// Whether this group of measurements is wanted.
@@ -69,21 +82,12 @@ fn list(text: &str) -> Vec<String> {
 }
 
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
-    let options = Options::parse(words)?;
-    let all = peers::all();
-    for name in &options.only {
-        if !all.iter().any(|peer| peer.name() == name) {
-            let names: Vec<_> = all.iter().map(|peer| peer.name()).collect();
-            bail!("no peer `{name}`; there are: {}", names.join(", "));
-        }
-    }
+    let options = Options::parse(words, measure::GROUPS)?;
+    let all = options.check_peers(peers::all())?;
     // The programs that are kept alive are the same for all, and built as released.
     let child = shell::build_static(&["upkeep-testkit"])?.join("upkeep-child");
     let mut report = report::Report::new(options.quick);
     for mut peer in all {
-        if !options.only.is_empty() && !options.only.iter().any(|name| name == peer.name()) {
-            continue;
-        }
         eprintln!("\n== {}", peer.name());
         let mut column = report::Column::new(peer.name(), peer.configured());
         match peer.install() {
@@ -99,6 +103,11 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         }
         report.columns.push(column);
     }
+    tell(report, &options)
+}
+
+/// Prints the table, and writes the figures if that was asked for.
+fn tell(mut report: report::Report, options: &Options) -> anyhow::Result<()> {
     report.finish();
     println!("{report}");
     if let Some(path) = &options.json {

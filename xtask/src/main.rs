@@ -31,6 +31,8 @@ cargo xtask VERB
   pictures              docs/pictures from a real terminal (takes two minutes; needs tmux)
   size                  build the static release binary and weigh it
   bench supervise [--quick] [--only PEER,…] [--rows ROW,…] [--json FILE]
+  bench logs [--quick] [--only PEER,…] [--rows ROW,…] [--json FILE]
+  bench metrics [--quick]
   bench pm2 [--quick]
   bench cluster [--quick] [--upkeep PROGRAM]
                         upkeep beside pm2, supervisord, s6 and runit, in one run
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         ["pictures"] => pictures::run(),
         ["size"] => size::run(),
         ["bench", "supervise", rest @ ..] => bench::run(rest),
+        ["bench", "logs", rest @ ..] => bench::logs::run(rest),
         ["bench", "pm2", rest @ ..] => bench::pm2::run(rest),
         ["bench", "cluster", rest @ ..] => bench::cluster::run(rest),
         ["help" | "--help" | "-h"] => {

@@ -40,6 +40,21 @@ pub(crate) struct App {
     pub(crate) copies: u32,
     /// Whether it is started again when it ends.
     pub(crate) restart: bool,
+    /// Whether its log is rotated, at about 1 MB with all files kept, instead of growing without end.
+    pub(crate) rotate: Option<Rotate>,
+}
+
+/// What our own rotation has beside the size; the peers do it their way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rotate {
+    /// `none` or `zstd`.
+    pub(crate) compress: &'static str,
+    /// `raw` or `json`.
+    pub(crate) format: &'static str,
+    /// Size of a file.
+    pub(crate) max_size: &'static str,
+    /// How many are kept.
+    pub(crate) keep: u32,
 }
 
 impl Lab {
@@ -128,6 +143,7 @@ impl Lab {
             words,
             copies: 1,
             restart: true,
+            rotate: None,
         }
     }
 
@@ -193,6 +209,12 @@ impl Lab {
         let each = self.supervisors().into_iter().filter_map(process::memory);
         let (rss, pss) = each.fold((0, 0), |(rss, pss), memory| (rss + memory.rss, pss + memory.pss));
         (rss as f64 / 1024.0, pss as f64 / 1024.0)
+    }
+
+    /// Memory of the supervisor that belongs to no file, in MiB.
+    pub(crate) fn anonymous(&self) -> f64 {
+        let each = self.supervisors().into_iter().filter_map(process::memory);
+        each.map(|memory| memory.anonymous).sum::<u64>() as f64 / 1024.0
     }
 
     /// Processor time of the supervisor's present processes so far, in seconds.

@@ -66,6 +66,32 @@ pub(crate) fn all() -> Vec<Box<dyn Peer>> {
     ]
 }
 
+/// Files of a directory that a log consists of, as `take` calls them, in order and each once.
+fn names_in(dir: &Path, take: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    let names = entries.filter_map(|entry| take(entry.ok()?.file_name().to_str()?));
+    let names: std::collections::BTreeSet<String> = names.collect();
+    names.into_iter().collect()
+}
+
+/// Those whose log is a directory: old files are called `@TIME…`, the newest `current`.
+fn logs_in(dir: &Path) -> Vec<PathBuf> {
+    let mut names = names_in(dir, |name| name.starts_with('@').then(|| name.to_owned()));
+    names.push("current".to_owned());
+    names.iter().map(|name| dir.join(name)).collect()
+}
+
+/// All of them with rotation at 1 MB.
+pub(crate) fn rotating() -> Vec<Box<dyn Peer>> {
+    vec![
+        Box::<upkeep::Upkeep>::default(),
+        Box::new(pm2::Pm2::rotating()),
+        Box::<supervisord::Supervisord>::default(),
+        Box::<s6::S6>::default(),
+        Box::<runit::Runit>::default(),
+    ]
+}
+
 /// Where peers are put: in the repository, not in git.
 fn peers_dir() -> anyhow::Result<PathBuf> {
     let dir = shell::root().join(".peers");

@@ -1,13 +1,18 @@
 //! The real PM2, from the npm registry.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Context as _;
 use serde_json::json;
+use upkeep_testkit::{process, try_wait_until};
 
 use super::{Peer, Session, peers_dir};
 use crate::{
-    bench::lab::{App, Lab},
+    bench::lab::{App, Lab, PATIENCE},
     shell,
 };
 
@@ -27,9 +32,54 @@ pub(crate) fn program() -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
+/// Its module for rotation, which `pm2 install` gets, and how it is set.
+const MODULE: &str = "pm2-logrotate";
+const MODULE_VERSION: &str = "3.0.0";
+const SETTINGS: &[(&str, &str)] = &[
+    ("max_size", "1M"),
+    ("retain", "all"),
+    ("workerInterval", "1"),
+    // Two rotations in a second are not to take each other's name.
+    ("dateFormat", "YYYY-MM-DD_HH-mm-ss-SSS"),
+];
+
+/// A home with the module installed and set; it is made if need be.
+fn home_with_module(program: &Path) -> anyhow::Result<PathBuf> {
+    let home = peers_dir()?.join(format!("{MODULE}-{MODULE_VERSION}"));
+    if home.join("ready").is_file() {
+        return Ok(home);
+    }
+    let pm2 = |words: &[&str]| {
+        let mut command = Command::new("node");
+        command.arg(program).args(words).env("PM2_HOME", &home);
+        shell::read(command.env("PM2_DISCRETE_MODE", "true"))
+    };
+    let installed = pm2(&["install", &format!("{MODULE}@{MODULE_VERSION}")]).and_then(|_| {
+        for (name, value) in SETTINGS {
+            pm2(&["set", &format!("{MODULE}:{name}"), value])?;
+        }
+        Ok(())
+    });
+    pm2(&["kill"])?;
+    installed?;
+    fs::write(home.join("ready"), "")?;
+    Ok(home)
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Pm2 {
     program: PathBuf,
+    /// With its module for rotation.
+    rotating: bool,
+}
+
+impl Pm2 {
+    pub(super) fn rotating() -> Self {
+        Self {
+            rotating: true,
+            ..Self::default()
+        }
+    }
 }
 
 impl Peer for Pm2 {
@@ -38,7 +88,11 @@ impl Peer for Pm2 {
     }
 
     fn configured(&self) -> &'static str {
-        "one ecosystem JSON file, fork mode, interpreter none, no restart delay, merged log per app"
+        if self.rotating {
+            "as in `bench supervise`, with pm2-logrotate 3.0.0, max_size 1M, retain all, workerInterval 1"
+        } else {
+            "one ecosystem JSON file, fork mode, interpreter none, no restart delay, merged log per app"
+        }
     }
 
     fn install(&mut self) -> anyhow::Result<String> {
@@ -59,7 +113,19 @@ impl Peer for Pm2 {
             lab,
             program: self.program.clone(),
         };
+        if self.rotating {
+            let home = home_with_module(&self.program)?;
+            let mut copy = lab.command("cp");
+            lab.run(copy.arg("-a").arg(home).arg(lab.path("h")))?;
+        }
         lab.run(session.verb().arg("ping"))?;
+        if self.rotating {
+            try_wait_until("the module", PATIENCE, || {
+                let all = lab.supervisors();
+                let found = all.iter().any(|&pid| process::command_line(pid).contains(MODULE));
+                if found { Ok(()) } else { Err(format!("{all:?}")) }
+            })?;
+        }
         Ok(Box::new(session))
     }
 }
@@ -89,7 +155,7 @@ impl Session for Running<'_> {
                 "instances": app.copies,
                 "autorestart": app.restart,
                 "merge_logs": true,
-                "out_file": self.logs(&app.name, 0)[0],
+                "out_file": self.lab.path("logs").join(format!("{}.out", app.name)),
                 "error_file": self.lab.path("logs").join(format!("{}.err", app.name)),
             })
         });
@@ -109,7 +175,12 @@ impl Session for Running<'_> {
     }
 
     fn logs(&self, app: &str, _: u32) -> Vec<PathBuf> {
-        vec![self.lab.path("logs").join(format!("{app}.out"))]
+        let dir = self.lab.path("logs");
+        let current = format!("{app}.out");
+        let old = format!("{app}__");
+        let mut names = super::names_in(&dir, |name| name.starts_with(&old).then(|| name.to_owned()));
+        names.push(current);
+        names.iter().map(|name| dir.join(name)).collect()
     }
 
     fn daemon(&self) -> anyhow::Result<i32> {

@@ -81,7 +81,8 @@ impl Session for Running<'_> {
                 }
                 let log = self.lab.path("logs").join(&name);
                 fs::create_dir_all(&log)?;
-                fs::write(log.join("config"), "s0\n").context("the settings of svlogd")?;
+                let settings = if app.rotate.is_some() { "s1000000\nn0\n" } else { "s0\n" };
+                fs::write(log.join("config"), settings).context("the settings of svlogd")?;
                 script(
                     &dir.join("log/run"),
                     &format!("#!/bin/sh\nexec svlogd {}\n", log.display()),
@@ -107,7 +108,7 @@ impl Session for Running<'_> {
     }
 
     fn logs(&self, app: &str, index: u32) -> Vec<PathBuf> {
-        vec![self.lab.path("logs").join(format!("{app}-{index}/current"))]
+        super::logs_in(&self.lab.path("logs").join(format!("{app}-{index}")))
     }
 
     fn daemon(&self) -> anyhow::Result<i32> {

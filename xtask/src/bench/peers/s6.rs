@@ -93,7 +93,8 @@ impl Session for Running<'_> {
                     script(&dir.join("finish"), "#!/bin/sh\nexit 125\n")?;
                 }
                 let log = self.lab.path("logs").join(&name);
-                let logger = format!("#!/bin/sh\nexec s6-log -b n20 s268435455 {}\n", log.display());
+                let keep = if app.rotate.is_some() { "n100000 s1000000" } else { "n20 s268435455" };
+                let logger = format!("#!/bin/sh\nexec s6-log -b {keep} {}\n", log.display());
                 script(&dir.join("log/run"), &logger)?;
                 self.services.push(name);
             }
@@ -117,7 +118,7 @@ impl Session for Running<'_> {
     }
 
     fn logs(&self, app: &str, index: u32) -> Vec<PathBuf> {
-        vec![self.lab.path("logs").join(format!("{app}-{index}/current"))]
+        super::logs_in(&self.lab.path("logs").join(format!("{app}-{index}")))
     }
 
     fn daemon(&self) -> anyhow::Result<i32> {

@@ -101,10 +101,15 @@ impl Session for Running<'_> {
         for app in apps {
             let command = app.words.join(" ").replace('%', "%%");
             let logs = self.lab.text("logs");
+            let rotate = if app.rotate.is_some() {
+                "stdout_logfile_maxbytes=1000000\nstdout_logfile_backups=100000\n"
+            } else {
+                "stdout_logfile_maxbytes=0\n"
+            };
             text.push_str(&format!(
                 "[program:{name}]\ncommand={command}\nnumprocs={copies}\n\
                  process_name=%(program_name)s_%(process_num)d\n\
-                 stdout_logfile={logs}/%(program_name)s-%(process_num)d.out\nstdout_logfile_maxbytes=0\n\
+                 stdout_logfile={logs}/%(program_name)s-%(process_num)d.out\n{rotate}\
                  stderr_logfile={logs}/%(program_name)s-%(process_num)d.err\nstderr_logfile_maxbytes=0\n",
                 name = app.name,
                 copies = app.copies,
@@ -129,7 +134,18 @@ impl Session for Running<'_> {
     }
 
     fn logs(&self, app: &str, index: u32) -> Vec<PathBuf> {
-        vec![self.lab.path("logs").join(format!("{app}-{index}.out"))]
+        let current = format!("{app}-{index}.out");
+        let dir = self.lab.path("logs");
+        let mut numbers: Vec<u64> = super::names_in(&dir, |name| {
+            Some(name.strip_prefix(&current)?.strip_prefix('.')?.to_owned())
+        })
+        .iter()
+        .filter_map(|number| number.parse().ok())
+        .collect();
+        // The highest is the oldest.
+        numbers.sort_unstable_by(|one, other| other.cmp(one));
+        let old = numbers.iter().map(|number| dir.join(format!("{current}.{number}")));
+        old.chain([dir.join(&current)]).collect()
     }
 
     fn daemon(&self) -> anyhow::Result<i32> {

@@ -73,7 +73,15 @@ impl Session for Running<'_> {
                     "backoff": "none",
                     "give_up_after": "never",
                 },
-                "logs": { "max_size": "2G" },
+                "logs": match app.rotate {
+                    None => json!({ "max_size": "2G" }),
+                    Some(rotate) => json!({
+                        "max_size": rotate.max_size,
+                        "keep": rotate.keep,
+                        "compress": rotate.compress,
+                        "format": rotate.format,
+                    }),
+                },
             })
         });
         let file = json!({ "apps": apps.collect::<Vec<_>>() });
@@ -92,7 +100,18 @@ impl Session for Running<'_> {
     }
 
     fn logs(&self, app: &str, index: u32) -> Vec<PathBuf> {
-        vec![self.lab.path("h/logs").join(format!("{app}-{index}.out.log"))]
+        let current = format!("{app}-{index}.out.log");
+        // Without what a compressed file is called by, in the order of their numbers.
+        let mut names = super::names_in(&self.lab.path("h/logs"), |name| {
+            let number = name.strip_suffix(".zst").unwrap_or(name).strip_prefix(&current)?;
+            let digits = number.strip_prefix('.')?;
+            digits.parse::<u64>().is_ok().then(|| format!("{current}{number}"))
+        });
+        names.push(current);
+        names
+            .iter()
+            .map(|name| self.lab.path("h/logs").join(name))
+            .collect()
     }
 
     fn daemon(&self) -> anyhow::Result<i32> {
