@@ -8,6 +8,7 @@ pub(crate) mod cluster;
 mod lab;
 pub(crate) mod logs;
 mod measure;
+pub(crate) mod metrics;
 mod peers;
 pub(crate) mod pm2;
 mod report;

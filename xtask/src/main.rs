@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         ["size"] => size::run(),
         ["bench", "supervise", rest @ ..] => bench::run(rest),
         ["bench", "logs", rest @ ..] => bench::logs::run(rest),
+        ["bench", "metrics", rest @ ..] => bench::metrics::run(rest),
         ["bench", "pm2", rest @ ..] => bench::pm2::run(rest),
         ["bench", "cluster", rest @ ..] => bench::cluster::run(rest),
         ["help" | "--help" | "-h"] => {

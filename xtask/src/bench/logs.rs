@@ -46,7 +46,10 @@ fn columns(peer: &str) -> Vec<(&'static str, Rotate)> {
         compress: "zstd",
         ..RAW
     };
-    let json = Rotate { format: "json", ..RAW };
+    let json = Rotate {
+        format: "json",
+        ..RAW
+    };
     match peer {
         "upkeep" => vec![("upkeep", RAW), ("upkeep zstd", zstd), ("upkeep json", json)],
         "pm2" => vec![("pm2", RAW)],
@@ -168,13 +171,7 @@ struct Found {
 }
 
 /// One program that writes so many lines and ends.
-fn write(
-    peer: &dyn Peer,
-    rotate: Rotate,
-    child: &Path,
-    count: u64,
-    options: &str,
-) -> anyhow::Result<Found> {
+fn write(peer: &dyn Peer, rotate: Rotate, child: &Path, count: u64, options: &str) -> anyhow::Result<Found> {
     let lab = Lab::new(child)?;
     let mut session = peer.open(&lab)?;
     pass(Duration::from_secs(3)); // the supervisor's own start is over
@@ -208,9 +205,7 @@ fn quiet(lab: &Lab, session: &dyn Session) -> anyhow::Result<u64> {
     let mut seen = (None, monotonic_nanos());
     try_wait_until("the lines", PATIENCE * 15, || {
         let files = session.logs("writer", 0);
-        let size = files
-            .last()
-            .and_then(|path| Some(fs::metadata(path).ok()?.len()));
+        let size = files.last().and_then(|path| Some(fs::metadata(path).ok()?.len()));
         let now = monotonic_nanos();
         // An empty one is not what was written last.
         if (files.len(), size) != seen.0.unwrap_or_default() && size != Some(0) {

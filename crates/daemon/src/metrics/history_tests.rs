@@ -8,7 +8,7 @@
     reason = "figures that are written come back as they were"
 )]
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use upkeep_api::metrics::{MetricsAnswer, Per, Series};
 use upkeep_model::id::AppName;
@@ -225,17 +225,13 @@ fn a_disk_that_takes_nothing_holds_nobody_up_and_gets_it_later() {
     assert!(only(&answer).values.iter().flatten().count() >= 199);
 }
 
-/// What the promises say, on 90 days of an app with two busy instances. Times are of a build with optimisation.
-#[test]
-fn a_month_is_read_in_milliseconds_and_the_file_stays_small() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("metrics.redb");
-    let (history, _) = History::open(&path, START).expect("a history");
+/// A history of an app with two busy instances, as the sampler would have written it.
+fn filled(path: &Path, start: u64, end: u64) -> History {
+    let (history, _) = History::open(path, start).expect("a history");
     let names = [name(0), name(1)];
     let ids = names.each_ref().map(|name| history.id(name));
-    let end = START + 92 * DAY;
     let mut noise = 88_172_645_463_325_252_u64;
-    for at in (START..end).step_by(290) {
+    for at in (start..end).step_by(290) {
         let mut values = [None; WIDTH];
         for (column, value) in values.iter_mut().enumerate().take(15) {
             noise ^= noise << 13;
@@ -250,6 +246,26 @@ fn a_month_is_read_in_milliseconds_and_the_file_stays_small() {
         }
     }
     history.flush();
+    history
+}
+
+/// Leaves 91 days of `shop`, up to now, in the file that `UPKEEP_FILL_HISTORY` names, for `cargo xtask bench metrics`.
+#[test]
+#[ignore = "the bench asks for it"]
+fn fill_a_file_for_the_bench() {
+    let path = std::env::var_os("UPKEEP_FILL_HISTORY").expect("UPKEEP_FILL_HISTORY, the file to fill");
+    let now = upkeep_sys::clock::unix_ms() / 1000;
+    let history = filled(Path::new(&path), now - 91 * DAY, now - 300);
+    assert_eq!(history.names().len(), 2);
+}
+
+/// What the promises say, on 90 days of an app with two busy instances. Times are of a build with optimisation.
+#[test]
+fn a_month_is_read_in_milliseconds_and_the_file_stays_small() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("metrics.redb");
+    let end = START + 92 * DAY;
+    let history = filled(&path, START, end);
     let month = 30 * DAY;
     let mut best = f64::MAX;
     let mut points = 0;

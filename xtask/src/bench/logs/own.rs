@@ -50,7 +50,11 @@ pub(super) fn flat(
     let lab = Lab::new(child)?;
     let mut session = peer.open(&lab)?;
     // One that goes on writing, a second's worth of it first, so that what is needed once is there at the start.
-    let script = format!("write-lines 100000 --size {LINE} run-for 4s stamp {}/w write-lines {lines} --size {LINE} --prefix more stamp {}/w wait", lab.text("stamps"), lab.text("stamps"));
+    let script = format!(
+        "write-lines 100000 --size {LINE} run-for 4s stamp {}/w write-lines {lines} --size {LINE} --prefix more stamp {}/w wait",
+        lab.text("stamps"),
+        lab.text("stamps")
+    );
     let app = App {
         restart: false,
         rotate: Some(Rotate { keep: 3, ..rotate }),
@@ -66,7 +70,11 @@ pub(super) fn flat(
         let now = (lab.memory().0, lab.anonymous());
         high.set((high.get().0.max(now.0), high.get().1.max(now.1)));
         let done = lab.stamps("w").len();
-        if done == 2 { Ok(()) } else { Err(format!("{:.1} MiB", now.0)) }
+        if done == 2 {
+            Ok(())
+        } else {
+            Err(format!("{:.1} MiB", now.0))
+        }
     })?;
     pass(Duration::from_secs(3));
     let end = (lab.memory().0, lab.anonymous());
@@ -103,7 +111,11 @@ pub(super) fn query(
     options: &Options,
     column: &mut Column,
 ) -> anyhow::Result<()> {
-    let wanted: u64 = if options.quick { 1_000_000_000 } else { 10_000_000_000 };
+    let wanted: u64 = if options.quick {
+        1_000_000_000
+    } else {
+        10_000_000_000
+    };
     let lab = Lab::new(child)?;
     let mut session = peer.open(&lab)?;
     let fill = lab.path("fill.awk");
@@ -150,11 +162,20 @@ pub(super) fn query(
         ensure!(said.lines().count() == 1, "--since --grep found {said:?}");
         column.add("query_since", millis);
         let (said, millis) = timed(&mut logs(&["-n", "100"]))?;
-        ensure!(said.lines().count() == 100, "-n 100 gave {} lines", said.lines().count());
+        ensure!(
+            said.lines().count() == 100,
+            "-n 100 gave {} lines",
+            said.lines().count()
+        );
         column.add("query_last", millis);
     }
     for _ in 0..options.times(2, 1) {
-        let (said, millis) = timed(&mut logs(&["--since", "1d", "--grep", "^(filled|00000001 .*|late 0001000 .*)$"]))?;
+        let (said, millis) = timed(&mut logs(&[
+            "--since",
+            "1d",
+            "--grep",
+            "^(filled|00000001 .*|late 0001000 .*)$",
+        ]))?;
         ensure!(said.lines().count() == 3, "--grep of all found {said:?}");
         column.add("query_grep", millis / 1e3);
     }

@@ -81,7 +81,11 @@ impl Session for Running<'_> {
                 }
                 let log = self.lab.path("logs").join(&name);
                 fs::create_dir_all(&log)?;
-                let settings = if app.rotate.is_some() { "s1000000\nn0\n" } else { "s0\n" };
+                let settings = if app.rotate.is_some() {
+                    "s1000000\nn0\n"
+                } else {
+                    "s0\n"
+                };
                 fs::write(log.join("config"), settings).context("the settings of svlogd")?;
                 script(
                     &dir.join("log/run"),

@@ -93,7 +93,11 @@ impl Session for Running<'_> {
                     script(&dir.join("finish"), "#!/bin/sh\nexit 125\n")?;
                 }
                 let log = self.lab.path("logs").join(&name);
-                let keep = if app.rotate.is_some() { "n100000 s1000000" } else { "n20 s268435455" };
+                let keep = if app.rotate.is_some() {
+                    "n100000 s1000000"
+                } else {
+                    "n20 s268435455"
+                };
                 let logger = format!("#!/bin/sh\nexec s6-log -b {keep} {}\n", log.display());
                 script(&dir.join("log/run"), &logger)?;
                 self.services.push(name);

@@ -144,7 +144,9 @@ impl Session for Running<'_> {
         .collect();
         // The highest is the oldest.
         numbers.sort_unstable_by(|one, other| other.cmp(one));
-        let old = numbers.iter().map(|number| dir.join(format!("{current}.{number}")));
+        let old = numbers
+            .iter()
+            .map(|number| dir.join(format!("{current}.{number}")));
         old.chain([dir.join(&current)]).collect()
     }
 

@@ -105,7 +105,10 @@ impl Session for Running<'_> {
         let mut names = super::names_in(&self.lab.path("h/logs"), |name| {
             let number = name.strip_suffix(".zst").unwrap_or(name).strip_prefix(&current)?;
             let digits = number.strip_prefix('.')?;
-            digits.parse::<u64>().is_ok().then(|| format!("{current}{number}"))
+            digits
+                .parse::<u64>()
+                .is_ok()
+                .then(|| format!("{current}{number}"))
         });
         names.push(current);
         names
