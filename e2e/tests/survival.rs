@@ -7,8 +7,8 @@ use std::{
 
 use serde_json::{Value, json};
 use upkeep_e2e::{
-    Dice, LONG, app, daemon_of, ended, events, exits, instances, kill_daemon, says, tagged, wait_running,
-    with, write_apps,
+    Dice, Http, LONG, app, daemon_of, ended, events, exits, instances, kill_daemon, says, tagged,
+    wait_running, with, write_apps,
 };
 use upkeep_testkit::{Home, Numbered, pass, stamps, tally, wait_until};
 
@@ -421,4 +421,133 @@ fn heavy_kills_in_the_midst_of_commands() {
     for (pid, how) in exits(&home) {
         assert_eq!(how.len(), 1, "exit of {pid} is told more than once: {how:?}");
     }
+}
+
+/// Small files, each form of a log, each rotated several times a second.
+const FORMS: [(&str, &str, &str); 3] = [
+    ("plain", "none", "raw"),
+    ("packed", "zstd", "raw"),
+    ("documents", "zstd", "json"),
+];
+/// Apps that crash once, at different times.
+const MORTALS: u64 = 8;
+
+/// Kills the daemon while logs rotate and are compressed, figures are written and dossiers made.
+#[test]
+fn heavy_kills_while_logs_rotate_and_figures_are_written() {
+    let mut dice = Dice::new();
+    let home = Home::new();
+    let tally_of = |name: &str| home.work().join(format!("{name}.tally"));
+    let mut apps = Vec::new();
+    for (name, compress, format) in FORMS {
+        let tally = tally_of(name);
+        let tally = tally.to_str().expect("text");
+        let script = [
+            "write-lines",
+            "forever",
+            "--prefix",
+            name,
+            "--rate",
+            "6000/s",
+            "--size",
+            "100",
+            "--tally",
+            tally,
+        ];
+        let logs = json!({"max_size": "256K", "keep": 100_000, "compress": compress, "format": format});
+        apps.push(with(app(&home, name, &script), json!({"logs": logs})));
+    }
+    for number in 0..MORTALS {
+        let life = format!("{}s", 4 + number * 5);
+        let script = ["run-for", life.as_str(), "exit", "7"];
+        apps.push(with(
+            app(&home, &format!("mortal{number}"), &script),
+            json!({"restart": "never"}),
+        ));
+    }
+    write_apps(&home, "upkeep.json", &apps);
+    let mut start = home.command(["start", "upkeep.json"]);
+    start.env("UPKEEP_DAEMON_PAUSE_MAX_MS", "40");
+    ended(&home.finish(start, LONG), 0);
+    let keeper = home.keeper_pid();
+    let begun = unix_now();
+
+    // Far apart, so that figures come to the disk; then close together, so that rotation and compression are hit.
+    for _ in 0..3 {
+        pass(Duration::from_secs(12) + dice.span(Duration::from_secs(2)));
+        kill_daemon(keeper);
+    }
+    let far = unix_now();
+    for _ in 0..25 {
+        pass(dice.span(Duration::from_millis(300)));
+        let daemon = kill_daemon(keeper);
+        wait_until("another daemon", LONG, || match daemon_of(keeper) {
+            Some(pid) if pid != daemon => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+    for number in 0..MORTALS {
+        home.wait_for(&format!("mortal{number}"), 0, "failed");
+    }
+    home.ok(["stop", "plain", "packed", "documents"]);
+
+    for (name, _, format) in FORMS {
+        let bytes = home.log(name, 0, "out");
+        let bytes = if format == "json" { messages(&bytes) } else { bytes };
+        let report = Numbered::read(&bytes, name);
+        let written = tally(&tally_of(name)).expect("a tally");
+        // It may have been ended between the write and the count.
+        let whole = report.is_exactly(written) || report.is_exactly(written + 1);
+        assert!(whole, "{name} wrote {written}: {report:?}");
+        assert!(written > 100_000, "{name} wrote only {written} lines");
+    }
+    for number in 0..MORTALS {
+        let name = format!("mortal{number}");
+        let kept = wait_until("the dossier", LONG, || {
+            match home.json(["why", &name, "--all"])["crashes"].as_array() {
+                Some(kept) if !kept.is_empty() => Ok(kept.clone()),
+                other => Err(format!("{name}: {other:?}")),
+            }
+        });
+        assert_eq!(kept.len(), 1, "{name}: {kept:?}");
+        assert_eq!(kept[0]["exit"], json!({"code": 7}), "{name}");
+    }
+    assert!(!home.path().join("metrics.redb.broken").exists());
+    let answer = Http::ask(
+        &home,
+        "GET",
+        &format!("/v1/metrics?apps=plain&metrics=memory&since={begun}&until={far}"),
+        b"",
+    )
+    .json();
+    let step = answer["step"].as_f64().expect("a step");
+    let values = answer["series"][0]["values"].as_array().expect("values");
+    let mut gap = 0;
+    let mut longest = 0;
+    for value in values {
+        gap = if value.is_null() { gap + 1 } else { 0 };
+        longest = longest.max(gap);
+    }
+    // Ten seconds may be lost, and a few in which no daemon looked.
+    assert!(
+        f64::from(longest) * step <= 14.0 && values.len() as f64 * step > 30.0,
+        "{longest} values of {step} s are missing: {answer}"
+    );
+}
+
+fn unix_now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.expect("after 1970").as_secs()
+}
+
+/// The messages of JSON lines, a line each.
+fn messages(bytes: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(bytes.len());
+    for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let document: Value =
+            serde_json::from_slice(line).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(line)));
+        plain.extend(document["message"].as_str().expect("a message").bytes());
+        plain.push(b'\n');
+    }
+    plain
 }
