@@ -89,6 +89,62 @@ pub struct Leak {
     pub since: UnixTime,
 }
 
+impl Leak {
+    /// What is told of it, `now` being Unix time: `memory has grown by 12M an hour for 6 h; at that rate it is at its
+    /// limit of 500M in 2 d`.
+    pub fn text(&self, now: UnixTime) -> String {
+        let what = match self.metric.as_str() {
+            "memory" => "memory has grown",
+            "fds" => "open files have grown in number",
+            "threads" => "threads have grown in number",
+            other => return format!("{other} grows"),
+        };
+        let amount = |value: f64| match self.metric.as_str() {
+            "memory" if value >= 10_737_418_240.0 => format!("{:.0}G", value / 1_073_741_824.0),
+            "memory" if value >= 10_485_760.0 => format!("{:.0}M", value / 1_048_576.0),
+            "memory" if value >= 1_048_576.0 => format!("{:.1}M", value / 1_048_576.0),
+            "memory" => format!("{:.0}K", value / 1024.0),
+            _ => format!("{value:.0}"),
+        };
+        let mut text = format!(
+            "{what} by {} an hour for {}",
+            amount(self.per_hour),
+            about(now - self.since)
+        );
+        if let (Some(limit), Some(left)) = (self.limit, self.seconds_to_limit)
+            && left < LIMIT_IN_SIGHT
+        {
+            let limit = amount(limit);
+            if left < 1.0 {
+                text.push_str(&format!("; it is at its limit of {limit}"));
+            } else {
+                text.push_str(&format!(
+                    "; at that rate it is at its limit of {limit} in {}",
+                    about(left)
+                ));
+            }
+        }
+        text
+    }
+}
+
+/// A limit that is reached later than this is not spoken of: 90 days, in seconds.
+const LIMIT_IN_SIGHT: f64 = 90.0 * 86_400.0;
+
+/// A span in its largest unit.
+fn about(seconds: f64) -> String {
+    let seconds = seconds.max(0.0);
+    if seconds < 90.0 {
+        format!("{seconds:.0} s")
+    } else if seconds < 90.0 * 60.0 {
+        format!("{:.0} min", seconds / 60.0)
+    } else if seconds < 36.0 * 3600.0 {
+        format!("{:.0} h", seconds / 3600.0)
+    } else {
+        format!("{:.0} d", seconds / 86_400.0)
+    }
+}
+
 /// What a figure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
@@ -177,6 +233,33 @@ pub const METRICS: &[Metric] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_leak_is_told_in_words_with_the_limit_that_is_in_sight() {
+        let mut leak = Leak {
+            app: AppName::parse("shop").expect("a name"),
+            index: 0,
+            metric: "memory".to_owned(),
+            per_hour: 12.0 * 1_048_576.0,
+            confidence: 0.999_9,
+            limit: Some(500.0 * 1_048_576.0),
+            seconds_to_limit: Some(2.1 * 86_400.0),
+            since: 1000.0,
+        };
+        let now = 1000.0 + 6.0 * 3600.0;
+        assert_eq!(
+            leak.text(now),
+            "memory has grown by 12M an hour for 6 h; at that rate it is at its limit of 500M in 2 d"
+        );
+        leak.seconds_to_limit = Some(1e9);
+        assert_eq!(leak.text(now), "memory has grown by 12M an hour for 6 h");
+        leak.metric = "fds".to_owned();
+        (leak.per_hour, leak.limit, leak.seconds_to_limit) = (40.0, Some(1024.0), Some(0.0));
+        assert_eq!(
+            leak.text(now),
+            "open files have grown in number by 40 an hour for 6 h; it is at its limit of 1024"
+        );
+    }
 
     #[test]
     fn the_reference_names_every_figure_with_its_unit_and_meaning() {

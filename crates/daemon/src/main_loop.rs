@@ -172,11 +172,15 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let directory = Arc::new(Directory::default());
     let events = Events::new(Arc::clone(&store));
     let machine = machine_settings::Holder::load(store.as_ref(), events.clone())?;
+    // A run in the foreground needs no history beyond itself.
+    let file = (settings.store == settings.home.store()).then(|| settings.home.metrics());
+    let metrics = Metrics::open(file.as_deref());
     let context = Rc::new(Context {
         link,
         pump: Pump::start().map_err(DaemonError::Runtime)?,
         events,
         settings: machine,
+        metrics: Arc::clone(&metrics),
         directory: Arc::clone(&directory),
         logs: settings.home.logs(),
         changes: watch::channel(0).0,
@@ -190,13 +194,11 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let pm2_found = pm2::Found::take(&mut listing, &mut exits, store.as_ref())?;
     let actors = recover(&context, &store, listing, exits)?;
     crate::cage::protect(vec![settings.home.root.clone(), settings.home.run.clone()]);
-    // A run in the foreground needs no history beyond itself.
-    let file = (settings.store == settings.home.store()).then(|| settings.home.metrics());
-    let metrics = Metrics::open(file.as_deref());
     let usage = Arc::new(Usage::new(Some(Arc::clone(&metrics))));
     let sampling = metrics::start(
         &metrics,
         Arc::clone(&directory),
+        context.events.clone(),
         context.pump.statuses(),
         &settings.home.root,
     )

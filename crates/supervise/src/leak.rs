@@ -23,6 +23,7 @@
 //!
 //! Teeth that are longer than a third of what was seen look like a leak until they end: with the default spans that
 //! concerns collectors that run less often than every twenty minutes, and caches that fill for more than an hour.
+//! So does the rise of a daily wave, in the first day of a process.
 //! The floor of a random walk does rise for long times by chance; what is told then is what is seen. The tests state
 //! the seeds over which nothing false is said.
 
@@ -61,6 +62,24 @@ impl Default for Spans {
             windows: 48,
             least: 0.05,
         }
+    }
+}
+
+impl Spans {
+    /// From `WARM_UP,WINDOW,WINDOWS` (seconds, seconds, a number): for tests on another scale of time.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(',').map(str::trim);
+        let warm_up: f64 = words.next()?.parse().ok()?;
+        let window: f64 = words.next()?.parse().ok()?;
+        let windows: usize = words.next()?.parse().ok()?;
+        let fits =
+            (0.0..1e6).contains(&warm_up) && (1.0..1e6).contains(&window) && (8..=1024).contains(&windows);
+        (fits && windows % 2 == 0 && words.next().is_none()).then_some(Self {
+            warm_up,
+            window,
+            windows,
+            ..Self::default()
+        })
     }
 }
 
@@ -393,6 +412,30 @@ mod tests {
         });
     }
 
+    /// What grows for half a day is told if that is all that was ever seen of the process; from the second day on the
+    /// wave is known.
+    #[test]
+    fn a_daily_wave_is_no_leak_once_it_has_been_seen() {
+        for seed in SEEDS {
+            let mut noise = Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+            let mut detector = Detector::new(Spans::default(), 4.0 * MB, 0.0);
+            let phase = seed as f64 / 200.0;
+            let mut late = Vec::new();
+            for at in (0..5 * 86_400).step_by(30) {
+                let at = f64::from(at);
+                let wave = ((at / 86_400.0 + phase) * std::f64::consts::TAU).sin();
+                let change = detector.push(at, (100.0 + wave * 30.0) * MB + noise.next() * 5.0 * MB);
+                if at > 86_400.0 && matches!(change, Some(Change::Began(_))) {
+                    late.push(at);
+                }
+            }
+            assert!(
+                late.is_empty() && detector.finding().is_none(),
+                "seed {seed}: told at {late:?}"
+            );
+        }
+    }
+
     #[test]
     fn a_leak_that_stops_is_taken_back() {
         let mut detector = Detector::new(Spans::default(), MB, 0.0);
@@ -427,6 +470,17 @@ mod tests {
     fn the_law_is_the_tabulated_one() {
         for (z, share) in [(0.0, 0.5), (1.0, 0.841_345), (1.96, 0.975_002), (3.0, 0.998_650)] {
             assert!((normal(z) - share).abs() < 1e-5, "{z}");
+        }
+    }
+
+    #[test]
+    fn spans_are_read() {
+        let spans = Spans::parse("8, 1,16").expect("spans");
+        assert_eq!((spans.warm_up, spans.window, spans.windows), (8.0, 1.0, 16));
+        for text in [
+            "", "1,2", "1,2,3", "1,2,9", "1,0,8", "nan,1,8", "1,1,8,1", "-1,1,8",
+        ] {
+            assert_eq!(Spans::parse(text), None, "{text}");
         }
     }
 

@@ -191,6 +191,9 @@ fn describe(app: &AppView, crashes: &CrashList, output: Output) -> anyhow::Resul
     for instance in &app.instances {
         let _ = writeln!(text, "{}:{}  {}", app.name, instance.index, instance.why);
         text.push_str(&health::lines(instance));
+        for leak in table::leaks(instance) {
+            let _ = writeln!(text, "  {leak}");
+        }
     }
     Ok(text)
 }

@@ -117,6 +117,9 @@ async fn state(client: &mut Client, app: &AppView, path: &str, output: Output) -
         let state = table::state(app, instance, output);
         let _ = writeln!(text, "{}:{}  {state}: {}", app.name, instance.index, instance.why);
         text.push_str(&health::lines(instance));
+        for leak in table::leaks(instance) {
+            let _ = writeln!(text, "  {leak}");
+        }
         if let Some(next) = instance.next_start_in_ms {
             let _ = writeln!(text, "  next start in {}", time::span(next));
         }

@@ -117,6 +117,13 @@ fn is_failing(instance: &InstanceView) -> bool {
         .any(|check| check.bad > 0)
 }
 
+/// What of an instance rises without end, in words.
+pub(crate) fn leaks(instance: &InstanceView) -> Vec<String> {
+    let now = time::now();
+    let leaks = instance.leaks.iter();
+    leaks.map(|leak| format!("leak: {}", leak.text(now))).collect()
+}
+
 /// What a table says beside the state: nothing where all is well.
 pub(crate) fn reason(app: &AppView, instance: &InstanceView) -> String {
     if let Some(view) = &app.schedule {
@@ -133,6 +140,7 @@ pub(crate) fn reason(app: &AppView, instance: &InstanceView) -> String {
     }
     match instance.actual {
         Actual::Running if instance.health.is_some() && !instance.ready => instance.why.clone(),
+        Actual::Running if !instance.leaks.is_empty() => leaks(instance).join("; "),
         Actual::Running if instance.restarts == 0 => String::new(),
         Actual::Running => instance
             .last_exit

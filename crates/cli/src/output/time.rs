@@ -20,7 +20,7 @@ pub(crate) fn span(millis: u64) -> String {
 }
 
 /// Now, as a Unix time.
-fn now() -> f64 {
+pub(crate) fn now() -> f64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())

@@ -63,7 +63,9 @@ impl Looker {
                 RuleKind::OverLimit => self.over_limit(rule, &apps, host_cpu, &mut seen),
                 RuleKind::DiskFloor => self.disk(rule, &mut seen),
                 // These are told by events.
-                RuleKind::Crash | RuleKind::CrashLoop | RuleKind::Leak | RuleKind::MissedRun => {}
+                // It begins with an event, and goes on for as long as it is found.
+                RuleKind::Leak => self.leaks(rule, &apps, &mut seen),
+                RuleKind::Crash | RuleKind::CrashLoop | RuleKind::MissedRun => {}
             }
         }
         seen
@@ -90,6 +92,23 @@ impl Looker {
                 self.home.display()
             ),
         });
+    }
+
+    fn leaks(&self, rule: &Compiled, apps: &[(AppName, AppEntry)], seen: &mut Vec<Sight>) {
+        for (app, entry) in apps.iter().filter(|(app, _)| rule.takes(app.as_str())) {
+            for one in &entry.status.borrow().instances {
+                let leaks = self.usage.leaks(app, one.index);
+                let level = if leaks.is_empty() { Level::Good } else { Level::Bad };
+                let now = crate::events::now();
+                let texts: Vec<String> = leaks.iter().map(|leak| leak.text(now)).collect();
+                seen.push(Sight {
+                    rule: rule.rule.name.clone(),
+                    subject: format!("{app}:{}", one.index),
+                    level,
+                    text: texts.join("; "),
+                });
+            }
+        }
     }
 
     fn over_limit(

@@ -75,6 +75,8 @@ pub(crate) struct Context {
     pub(crate) pipes_max: u64,
     /// Settings of the machine.
     pub(crate) settings: Arc<crate::settings::Holder>,
+    /// Where workers' own figures go.
+    pub(crate) metrics: Arc<crate::metrics::Metrics>,
     /// How replacements ended.
     pub(crate) concluded: mpsc::Sender<Concluded>,
 }

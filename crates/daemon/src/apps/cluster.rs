@@ -14,6 +14,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use upkeep_keeper::protocol::{Request, Scope, SpawnSpec};
 use upkeep_model::{listen::Mode, state::Actual};
 use upkeep_supervise::event::Event;
+use upkeep_sys::clock;
 
 use super::{
     actor::{Actor, Mail},
@@ -21,6 +22,7 @@ use super::{
     launch::{self, CopyId},
 };
 use crate::{
+    metrics::Report,
     node::{
         keep::Keeper,
         workers::{self, News, Workers},
@@ -104,6 +106,7 @@ impl Actor {
         let Some(slot) = self.slots.iter().find(|slot| slot.copy == copy) else {
             return;
         };
+        let pid = slot.machine.pid();
         let has_check = slot.spec.readiness.is_some() || slot.spec.startup.is_some();
         match news {
             News::Listening { .. } if !has_check && slot.spec.mode == Mode::Cluster => {
@@ -116,6 +119,26 @@ impl Actor {
                 }
             }
             News::Listening { .. } => {}
+            News::Figures(figures) => {
+                // While two copies of an instance live it is that which serves whose figures are told.
+                let serves = self
+                    .serving(copy.index)
+                    .is_some_and(|at| self.slots[at].copy == copy);
+                if let (true, Some(pid)) = (serves, pid) {
+                    let number = |value: u64| value as f64;
+                    self.context.metrics.report(
+                        &self.name,
+                        copy.index,
+                        Report {
+                            pid,
+                            at_ms: clock::monotonic_ms(),
+                            event_loop_delay: figures.delay_us.map(|delay| number(delay) / 1e6),
+                            heap_used: figures.heap_used.map(number),
+                            heap_total: figures.heap_total.map(number),
+                        },
+                    );
+                }
+            }
             News::Drained => {
                 if slot.machine.actual() != Actual::Stopping {
                     return; // it has ended, or is killed already

@@ -49,7 +49,7 @@ impl Usage {
     }
 
     /// What leaks of an instance.
-    fn leaks(&self, app: &AppName, index: u32) -> Vec<Leak> {
+    pub(crate) fn leaks(&self, app: &AppName, index: u32) -> Vec<Leak> {
         let metrics = self.metrics.as_ref();
         metrics.map_or_else(Vec::new, |metrics| metrics.leaks(Some((app, index))))
     }

@@ -106,10 +106,46 @@ pub(super) fn make(sources: &Sources, mut facts: Facts<'_>) -> Crash {
             unhealthy,
             killed_on_machine: facts.killed_on_machine,
             sandboxed: spec.is_some_and(|spec| spec.sandbox.level != upkeep_model::sandbox::Level::None),
+            leaks: leaks(sources, &facts, event.at - uptime_ms as f64 / 1000.0),
             counted: memory_limit_bytes.is_some(),
         },
     );
     crash
+}
+
+/// What this process was found to leak and did not cease to, in words; it was started at `begun`.
+fn leaks(sources: &Sources, facts: &Facts<'_>, begun: f64) -> Vec<String> {
+    let is_leak = |event: &Event| {
+        matches!(event.what.as_str(), "leak" | "leak_ended")
+            && event.target == facts.event.target
+            && event.at >= begun
+            // That its process has ended is told of a leak as well.
+            && event.at < facts.event.at - 0.5
+    };
+    let Ok(events) = sources.events.tail(CHANGES, 0, &is_leak) else {
+        return Vec::new();
+    };
+    let mut last: std::collections::BTreeMap<String, &Event> = std::collections::BTreeMap::new();
+    for event in &events {
+        let metric = event.details.get("metric").and_then(|metric| metric.as_str());
+        last.insert(metric.unwrap_or_default().to_owned(), event);
+    }
+    let open = last.into_values().filter(|event| event.what == "leak");
+    open.map(|event| {
+        let ago = words::about(millis(facts.event.at - event.at));
+        format!("it leaked: {ago} before, {}", event.why)
+    })
+    .collect()
+}
+
+/// Seconds as milliseconds.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, and that is meant"
+)]
+fn millis(seconds: f64) -> u64 {
+    (seconds * 1000.0) as u64
 }
 
 /// What was done to the app, to what it depends on and to the machine before, newest first.

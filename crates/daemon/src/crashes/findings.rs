@@ -154,6 +154,8 @@ pub(super) struct More<'a> {
     pub(super) killed_on_machine: Option<u64>,
     /// Whether it has a sandbox.
     pub(super) sandboxed: bool,
+    /// What it leaked, in the words of the event.
+    pub(super) leaks: Vec<String>,
     /// Whether its memory is limited by a cgroup, whose kills are counted.
     pub(super) counted: bool,
 }
@@ -162,6 +164,7 @@ pub(super) struct More<'a> {
 pub(super) fn find(crash: &Crash, more: &More<'_>) -> Vec<String> {
     let mut found = Vec::new();
     of_numbers(crash, more, &mut found);
+    found.extend(more.leaks.iter().cloned());
     // Only what this process said: the one before had its own crash.
     let begun = crash.summary.at - crash.summary.uptime_ms as f64 / 1000.0 - 0.05;
     let own: Vec<&LogLine> = crash.logs.iter().filter(|line| line.at >= begun).collect();
@@ -365,6 +368,7 @@ mod tests {
         unhealthy: None,
         killed_on_machine: Some(0),
         sandboxed: false,
+        leaks: Vec::new(),
         counted: false,
     };
 

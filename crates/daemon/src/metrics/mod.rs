@@ -78,7 +78,6 @@ pub(crate) struct Report {
 type Reports = HashMap<SeriesName, Report>;
 
 /// Programs whose reports are kept at most.
-#[allow(dead_code, reason = "see `Metrics::report`")]
 const REPORTS_MAX: usize = 10_000;
 
 /// Figures, for every thread.
@@ -157,8 +156,7 @@ impl Metrics {
         })
     }
 
-    #[allow(dead_code, reason = "Node's workers do not report yet")]
-    /// Takes what a program says of itself; it counts for 15 s.
+    /// Takes what a program says of itself; it counts for 25 s.
     pub(crate) fn report(&self, app: &AppName, index: u32, report: Report) {
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         if reports.len() >= REPORTS_MAX {
@@ -204,11 +202,13 @@ pub(crate) struct Sampling {
 pub(crate) fn start(
     metrics: &Arc<Metrics>,
     directory: Arc<Directory>,
+    events: crate::events::Events,
     statuses: pump::Statuses,
     home: &Path,
 ) -> std::io::Result<Sampling> {
     let sources = sampler::Sources {
         directory,
+        events,
         statuses,
         home: home.to_owned(),
     };

@@ -140,6 +140,15 @@ pub(crate) fn page(
     );
     page.sample(&[], started_unix_ms as f64 / 1000.0);
     metrics.latest(|all| {
+        page.family(
+            "upkeep_last_sample_age_seconds",
+            Kind::Gauge,
+            "seconds",
+            "How long ago the figures here were looked at; more than some seconds mean that nobody looks any more.",
+        );
+        if all.at_ms > 0 {
+            page.sample(&[], now_ms.0.saturating_sub(all.at_ms) as f64 / 1000.0);
+        }
         machine(&mut page, all);
         let shown = shown(directory, all, now_ms);
         page.family("upkeep_apps", Kind::Gauge, "", "Apps there are.");

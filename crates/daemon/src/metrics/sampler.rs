@@ -13,26 +13,35 @@ use std::{
     time::Duration,
 };
 
+use upkeep_api::body::Event;
+use upkeep_store::Txn;
 use upkeep_sys::{Pid, cgroup, clock, figures, process};
 
 use super::{
     Latest, Metrics, Reports,
     columns::{Values, WIDTH, host, instance},
     history::SeriesName,
-    leaks::Watch,
+    leaks::{self, Watch},
     probe::{Budget, Probe},
 };
-use crate::{apps::directory::Directory, logs::pump::Statuses};
+use crate::{
+    apps::directory::Directory,
+    events::{self, Events},
+    logs::pump::Statuses,
+    main_loop::note,
+};
 
 /// A process that is younger than this when we first see it was started under our eyes, ms.
 const FRESH_MS: u64 = 3000;
-/// A report of a program counts for so long, ms.
-const REPORT_MS: u64 = 15_000;
+/// A report of a program counts for so long, ms: they come every ten seconds, and one may be late.
+const REPORT_MS: u64 = 25_000;
 
 /// What the sampler reads.
 #[derive(Debug)]
 pub(super) struct Sources {
     pub(super) directory: Arc<Directory>,
+    /// Where leaks are told.
+    pub(super) events: Events,
     pub(super) statuses: Statuses,
     pub(super) home: PathBuf,
 }
@@ -136,6 +145,8 @@ impl Sampler {
         }
         if self.ticks.is_multiple_of(10) {
             self.log_lines();
+        }
+        if self.ticks.is_multiple_of(leaks::every()) {
             self.look_for_leaks(now_ms);
         }
         self.machine.look(elapsed, now_ms, &self.sources.home);
@@ -152,9 +163,7 @@ impl Sampler {
         let machine = (self.machine_series, &SeriesName::HOST, &self.machine.values);
         history.push(unix_s, rows.chain([machine]));
         for pid in gone {
-            if let Some(looked) = self.looked.remove(&pid) {
-                looked.probe.close(&mut self.budget);
-            }
+            self.forget(pid);
         }
         self.last_ms = Some(now_ms);
         self.ticks += 1;
@@ -198,9 +207,7 @@ impl Sampler {
             .copied()
             .collect();
         for pid in ended {
-            if let Some(looked) = self.looked.remove(&pid) {
-                looked.probe.close(&mut self.budget);
-            }
+            self.forget(pid);
         }
         for (app, index, pid, started_ms, limit, restarts) in new {
             let name = SeriesName {
@@ -227,6 +234,25 @@ impl Sampler {
             if let Some(before) = self.looked.insert(pid, looked) {
                 before.probe.close(&mut self.budget);
             }
+        }
+    }
+
+    /// A process has ended.
+    fn forget(&mut self, pid: Pid) {
+        if let Some(mut looked) = self.looked.remove(&pid) {
+            self.tell(looked.watch.news(&[], events::now(), true));
+            looked.probe.close(&mut self.budget);
+        }
+    }
+
+    /// Writes events down.
+    fn tell(&self, news: Vec<Event>) {
+        if !news.is_empty() {
+            self.sources.events.commit_all(Txn::default(), news, |result| {
+                if let Err(error) = result {
+                    note(&format!("what leaks could not be told: {error}"));
+                }
+            });
         }
     }
 
@@ -272,11 +298,14 @@ impl Sampler {
     fn look_for_leaks(&mut self, now_ms: u64) {
         let machine = self.machine.values[host::MEMORY_TOTAL];
         let clocks = (now_ms, clock::unix_ms());
-        let mut found = Vec::new();
+        let (mut found, mut news) = (Vec::new(), Vec::new());
         for looked in self.looked.values_mut() {
             looked.watch.look(now_ms, &looked.probe.values);
-            found.extend(looked.watch.found(&looked.name, machine, clocks));
+            let of_this = looked.watch.found(&looked.name, machine, clocks);
+            news.extend(looked.watch.news(&of_this, clocks.1 as f64 / 1000.0, false));
+            found.extend(of_this);
         }
+        self.tell(news);
         let latest = self.metrics.latest.write();
         latest.unwrap_or_else(PoisonError::into_inner).leaks = found;
     }

@@ -14,6 +14,34 @@ pub(crate) fn begin(grace_ms: u64) -> Value {
     json!({"cmd": "NODE_UPKEEP_DRAIN", "grace": grace_ms})
 }
 
+/// What a worker says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// Mean delay of its event loop since it said so last, microseconds.
+    pub(crate) delay_us: Option<u64>,
+    /// V8's heap in use, bytes.
+    pub(crate) heap_used: Option<u64>,
+    /// V8's heap as taken from the system, bytes.
+    pub(crate) heap_total: Option<u64>,
+}
+
+/// More nobody has: a day, and a pebibyte. A program may say anything.
+const DELAY_MAX: u64 = 86_400_000_000;
+const HEAP_MAX: u64 = 1 << 50;
+
+/// A worker's figures, if that is what a message is.
+pub(crate) fn figures(message: &Value) -> Option<Figures> {
+    if message.get("cmd").and_then(Value::as_str) != Some("NODE_UPKEEP_FIGURES") {
+        return None;
+    }
+    let number = |name: &str, most: u64| message.get(name)?.as_u64().filter(|value| *value <= most);
+    Some(Figures {
+        delay_us: number("delay_us", DELAY_MAX),
+        heap_used: number("heap_used", HEAP_MAX),
+        heap_total: number("heap_total", HEAP_MAX),
+    })
+}
+
 const DRAIN: &str = include_str!("drain.cjs");
 
 /// Writes the file into a directory, which is made if need be; readable for all, because apps run as other users. Gives its path.
@@ -89,6 +117,28 @@ mod tests {
         assert!(!is_readable_for(65_533, &path));
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
         assert!(is_readable_for(65_533, &path));
+    }
+
+    #[test]
+    fn figures_are_taken_as_far_as_they_make_sense() {
+        let said = |message: Value| figures(&message);
+        assert_eq!(said(json!({"cmd": "mine", "heap_used": 1})), None);
+        assert_eq!(said(json!("ready")), None);
+        let whole = json!({"cmd": "NODE_UPKEEP_FIGURES", "delay_us": 250, "heap_used": 5_000_000, "heap_total": 9_000_000});
+        let wanted = Figures {
+            delay_us: Some(250),
+            heap_used: Some(5_000_000),
+            heap_total: Some(9_000_000),
+        };
+        assert_eq!(said(whole), Some(wanted));
+        let odd =
+            json!({"cmd": "NODE_UPKEEP_FIGURES", "delay_us": null, "heap_used": -1, "heap_total": u64::MAX});
+        let nothing = Figures {
+            delay_us: None,
+            heap_used: None,
+            heap_total: None,
+        };
+        assert_eq!(said(odd), Some(nothing));
     }
 
     #[test]

@@ -42,6 +42,7 @@ use upkeep_model::{
     listen::{Balance, Mode},
     sandbox::Level,
 };
+use upkeep_sys::clock;
 
 use super::{
     bind::Rights,
@@ -69,6 +70,8 @@ pub(crate) enum News {
     Listening { place: String },
     /// It has sent `ready`.
     Ready,
+    /// What it says of itself.
+    Figures(preload::Figures),
     /// It has ended its connections, or has had its time: the stop signal is due.
     Drained,
     /// It could not listen.
@@ -117,10 +120,14 @@ struct Copy {
     told_listening: bool,
     told_ready: bool,
     told_refused: u32,
+    /// When it last told its figures.
+    told_figures_ms: Option<u64>,
 }
 
 /// How often an actor is told that a copy could not listen.
 const REFUSALS_TOLD: u32 = 3;
+/// Figures of a copy are told once in so many ms; what comes faster is left out.
+const FIGURES_MS: u64 = 2000;
 /// How long a copy may take to leave that a daemon before told to go.
 const LEAVING: Duration = Duration::from_secs(30);
 
@@ -307,6 +314,7 @@ impl Workers {
             told_listening: false,
             told_ready: false,
             told_refused: 0,
+            told_figures_ms: None,
         };
         inner.copies.borrow_mut().insert(copy.to_owned(), known);
         inner.remember();
@@ -389,6 +397,7 @@ impl Workers {
                 told_listening: false,
                 told_ready: false,
                 told_refused: 0,
+                told_figures_ms: None,
             };
             inner.copies.borrow_mut().insert(copy.clone(), known);
             let asked = inner.keep.get(name);
@@ -527,6 +536,19 @@ impl Inner {
         }
     }
 
+    fn may_tell_figures(&self, copy: &str) -> bool {
+        let now = clock::monotonic_ms();
+        let mut copies = self.copies.borrow_mut();
+        let Some(known) = copies.get_mut(copy) else {
+            return false;
+        };
+        let due = known.told_figures_ms.is_none_or(|at| now >= at + FIGURES_MS);
+        if due {
+            known.told_figures_ms = Some(now);
+        }
+        due
+    }
+
     fn told(&self, copy: &str, told: Told) {
         let news = match told {
             Told::Listening { place, .. } => {
@@ -541,6 +563,9 @@ impl Inner {
                     .is_some_and(|known| !std::mem::replace(&mut known.told_ready, true));
                 first.then_some(News::Ready)
             }
+            Told::Message(message) => preload::figures(&message)
+                .filter(|_| self.may_tell_figures(copy))
+                .map(News::Figures),
             Told::Refused { place, errno, holder } => {
                 let mut copies = self.copies.borrow_mut();
                 let known = copies
@@ -551,7 +576,7 @@ impl Inner {
                     News::Refused { place, errno, holder }
                 })
             }
-            Told::Online | Told::Leaves | Told::Message(_) => None,
+            Told::Online | Told::Leaves => None,
         };
         if let Some(news) = news {
             (self.tell)(copy, news);

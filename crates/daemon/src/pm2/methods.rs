@@ -16,7 +16,7 @@ use super::{
     process::{Places, Process, State, key, policy},
     system, watch,
 };
-use crate::tasks::Task;
+use crate::{node::preload, tasks::Task};
 
 /// What a method gives: an answer, nothing, or an error in words.
 type Answer = Result<Option<Value>, String>;
@@ -530,6 +530,10 @@ pub(super) fn message(god: &Rc<God>, process: &Rc<Process>, message: Value) {
         if let Some(primary) = primary {
             primary.hear(&key(process.id, generation), message);
         }
+        return;
+    }
+    // PM2's own agent tells what of this PM2 shows.
+    if preload::figures(&message).is_some() {
         return;
     }
     if let Some(version) = message.get("node_version").and_then(Value::as_str) {
