@@ -25,6 +25,7 @@ mod lines;
 pub mod load;
 pub mod node;
 pub mod process;
+pub mod prometheus;
 pub mod python;
 mod screen;
 mod wait;

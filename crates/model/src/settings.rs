@@ -218,7 +218,7 @@ impl fmt::Display for Loopback {
 
 as_text!(Loopback, "Loopback", WANTED_LOOPBACK);
 
-/// Where figures and logs are pushed to, as OTLP over HTTP.
+/// Where figures and logs are pushed to, as OTLP over HTTP. Reserved: refused until there is something that pushes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,

@@ -81,7 +81,6 @@ mod tests {
     const YAML: &str = "\
 logs: {free_space: 5%}
 metrics: {listen: 127.0.0.1:9464}
-otlp: {endpoint: 'http://127.0.0.1:4318', interval: 15s, logs: true}
 alerts:
   channels:
     ops:
@@ -129,6 +128,10 @@ alerts:
             (
                 "alerts: {channels: {a: {}}}",
                 "settings.yaml:1:24: `alerts.channels.a`: expected one of",
+            ),
+            (
+                "otlp: {endpoint: 'http://127.0.0.1:4318', interval: 15s, logs: true}",
+                "settings.yaml:1:7: `otlp`: this version pushes no figures",
             ),
             (
                 "alerts: {quiet: {from: '25:00', to: '1:00'}}",

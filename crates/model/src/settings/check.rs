@@ -31,10 +31,12 @@ const RULES_MAX: usize = 200;
 impl Settings {
     /// Whether all parts fit together.
     pub fn check(&self) -> Result<(), Invalid> {
-        if let Some(otlp) = &self.otlp
-            && otlp.interval.is_some_and(|interval| interval.as_millis() < 1000)
-        {
-            return invalid(&["otlp", "interval"], "expected 1s or longer");
+        // The words are set; nothing pushes yet, and what is not done is not accepted.
+        if self.otlp.is_some() {
+            return invalid(
+                &["otlp"],
+                "this version pushes no figures: leave `otlp` out and have them scraped, `metrics: {listen: '127.0.0.1:9464'}`",
+            );
         }
         let alerts = &self.alerts;
         if alerts.channels.len() > CHANNELS_MAX {
