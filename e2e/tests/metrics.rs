@@ -350,8 +350,8 @@ fn a_worker_of_node_tells_its_own_figures() {
     let shop = json!({"name": "shop", "command": [node, "web.js"], "mode": "cluster", "instances": 2});
     let mute = json!({"name": "mute", "command": [node, "web.js"]});
     apply(&home, &[shop, mute]);
-    wait_running(&home, "shop", 2);
     for index in 0..2 {
+        home.wait_for("shop", index, "running");
         wait_until("what the worker says", LONG, || {
             let [delay, used, total] = ["event_loop_delay", "heap_used", "heap_total"]
                 .map(|metric| newest(&home, "shop", index, metric));
