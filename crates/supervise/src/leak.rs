@@ -74,7 +74,7 @@ impl Spans {
         let windows: usize = words.next()?.parse().ok()?;
         let fits =
             (0.0..1e6).contains(&warm_up) && (1.0..1e6).contains(&window) && (8..=1024).contains(&windows);
-        (fits && windows % 2 == 0 && words.next().is_none()).then_some(Self {
+        (fits && windows.is_multiple_of(2) && words.next().is_none()).then_some(Self {
             warm_up,
             window,
             windows,

@@ -158,10 +158,7 @@ fn row_line<'a>(state: &State, row: &Row, chosen: bool, widths: Widths, look: Lo
             graph,
         ),
         Span::raw(format!(" {memory:>6} ")),
-        Span::styled(
-            small(trail.map(|trail| growth(&trail.memory)), 1.0),
-            graph,
-        ),
+        Span::styled(small(trail.map(|trail| growth(&trail.memory)), 1.0), graph),
         Span::raw(format!(" {:>5} {uptime:>7}", row.restarts)),
     ])
 }
