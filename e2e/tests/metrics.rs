@@ -295,7 +295,7 @@ fn a_node_that_leaks_is_told_and_one_that_makes_garbage_is_not() {
             .filter(|event| event["what"] == kind)
             .collect()
     };
-    let told = wait_until("the leak to be told", Duration::from_secs(120), || {
+    let told = wait_until("the leak to be told", Duration::from_mins(2), || {
         of_kind("leak")
             .into_iter()
             .next()
