@@ -47,6 +47,9 @@ pub struct AppView {
     /// Log accounting; only where one app is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<LogSource>,
+    /// Where its output goes besides its files; only where one app is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_sinks: Vec<LogSinkView>,
     /// What each instance may use, and what sees to it; only where one app is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<LimitView>,
@@ -317,6 +320,20 @@ pub struct LogSource {
     #[serde(default)]
     pub lines: u64,
     /// Why the file cannot be written just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// One place where output goes besides its files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSinkView {
+    /// As it was written: `journald`, `syslog:tcp:…`.
+    pub sink: String,
+    /// Lines that it has taken since this daemon began.
+    pub sent: u64,
+    /// Lines, at most, that rotation deleted before they were sent.
+    pub missed: u64,
+    /// Why it takes nothing just now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }

@@ -23,6 +23,7 @@
 //! | · `exits` task | passes on which exits are durable, tries again the others | the store's writer | requests to the keeper |
 //! | · `node …` tasks | [`node`]: a channel of each Node process, accepting in turns, queries | sockets | mail to actors |
 //! | · `probe` tasks | readiness checks | time | mail to their actor |
+//! | `log-sinks` | hands log lines to journals and syslogs; tells of logs that cannot be written | the log files | events |
 //! | `http` | HTTP runtime (current-thread) | the unix socket | commands, answers, streams |
 //! | `http` blocking pool | reading log files | | lines |
 //! | `alerts` | [`alerts`]: who is told of what; a runtime of its own | events, levels, settings | messages |

@@ -36,7 +36,11 @@ use crate::{
     events::Events,
     http,
     keeper_link::{AskError, KeeperLink, News},
-    logs::{janitor::Bell, pump::Pump},
+    logs::{
+        janitor::Bell,
+        pump::Pump,
+        sinks::{self, Sinks},
+    },
     metrics::{self, Metrics},
     pm2::{self, God},
     recovery::{RecoveryError, recover},
@@ -233,6 +237,15 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         }),
     })
     .map_err(DaemonError::Runtime)?;
+    let sinks = Sinks::start(sinks::Sources {
+        directory: Arc::clone(&directory),
+        events: context.events.clone(),
+        statuses: context.pump.statuses(),
+        logs: settings.home.logs(),
+        folder: settings.home.sinks(),
+        keeper: greeting.pid,
+    })
+    .map_err(DaemonError::Runtime)?;
     let director = Director::new(
         Rc::clone(&context),
         store.as_ref(),
@@ -269,6 +282,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         crashes: archive,
         alerts,
         statuses: context.pump.statuses(),
+        sinks: sinks.views(),
         cutter: context.pump.cutter().map_err(DaemonError::Runtime)?,
         usage,
         metrics: Arc::clone(&metrics),
@@ -303,6 +317,8 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let end = control(&context, &director, god, inbox, settled, &trouble).await;
     http.stop(LAST_WORDS);
     drop(sampling);
+    // A daemon that makes room leaves the rest to the next one.
+    sinks.stop(matches!(end, End::Left));
     match end {
         End::Retire | End::Left => Ok(()),
         End::KeeperGone => Err(DaemonError::Keeper(LinkError::KeeperGone)),

@@ -134,6 +134,11 @@ impl Home {
         self.root.join("crashes")
     }
 
+    /// How far sinks have read the logs of apps.
+    pub fn sinks(&self) -> PathBuf {
+        self.root.join("sinks")
+    }
+
     /// Logs of apps.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")

@@ -7,6 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::size::{ByteSize, QuantityError, Span};
 
+mod also;
+
+pub use self::also::{LogSink, SinkError};
+
 /// Where output goes and how much of it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSpec {
@@ -34,6 +38,9 @@ pub struct LogSpec {
     /// What a line looks like in the file.
     #[serde(default)]
     pub format: LogFormat,
+    /// Where output goes besides its files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<LogSink>,
     /// Whether nothing is stored at all.
     pub disabled: bool,
 }
@@ -50,6 +57,7 @@ impl Default for LogSpec {
             max_total: None,
             compress: Compress::default(),
             format: LogFormat::default(),
+            also: Vec::new(),
             disabled: false,
         }
     }

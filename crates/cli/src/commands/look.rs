@@ -185,6 +185,20 @@ fn describe(app: &AppView, crashes: &CrashList, output: Output) -> anyhow::Resul
         }
         line("log", value);
     }
+    for sink in &app.log_sinks {
+        let mut value = format!("{}, {} lines sent", sink.sink, sink.sent);
+        if sink.missed > 0 {
+            let _ = write!(
+                value,
+                "; up to {} lines were deleted by rotation before it took them",
+                sink.missed
+            );
+        }
+        if let Some(trouble) = &sink.trouble {
+            let _ = write!(value, "; NOW: {trouble}");
+        }
+        line("also to", value);
+    }
     text.push('\n');
     text.push_str(&schedule::lines(app));
     text.push_str(&table::apps(std::slice::from_ref(app), output));

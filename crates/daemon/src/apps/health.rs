@@ -630,7 +630,9 @@ impl Worker {
         if roles.is_empty() {
             return None;
         }
-        let mut readers: Vec<Lines> = self.marks.iter().cloned().map(Lines::new).collect();
+        let spec = &self.subject.spec;
+        let reader = |mark: &Mark| Lines::new(mark.clone(), spec.name.clone(), spec.logs.format);
+        let mut readers: Vec<Lines> = self.marks.iter().map(reader).collect();
         let (key, patterns) = (self.subject.key.clone(), Arc::new(patterns));
         Some(Task::spawn("lines", async move {
             let mut waits = vec![true; roles.len()];

@@ -114,6 +114,7 @@ pub(crate) fn app(name: &AppName, entry: &AppEntry, usage: &Usage) -> AppView {
         rollout: status.rollout.clone(),
         spec: None,
         logs: Vec::new(),
+        log_sinks: Vec::new(),
         limits: Vec::new(),
     }
 }

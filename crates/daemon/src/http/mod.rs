@@ -57,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) crashes: crate::crashes::archive::Archive,
     pub(crate) alerts: crate::alerts::Handle,
     pub(crate) statuses: Statuses,
+    pub(crate) sinks: crate::logs::sinks::Views,
     pub(crate) cutter: Cutter,
     pub(crate) usage: Arc<Usage>,
     pub(crate) metrics: Arc<Metrics>,

@@ -169,6 +169,10 @@ async fn show_app(State(shared): Api, _: Authorized, Path(name): Path<String>) -
     let (name, entry) = known(&shared, &name)?;
     let mut view = view::app(&name, &entry, &shared.usage);
     view.logs = log_sources(&shared, &entry);
+    view.log_sinks = shared.sinks.lock().map_or_else(
+        |_| Vec::new(),
+        |sinks| sinks.get(&name).cloned().unwrap_or_default(),
+    );
     view.limits = cage::force::limits(&entry.record.spec, running(&entry));
     view.spec = Some(Box::new(masked(&entry.record.spec)));
     json(StatusCode::OK, &view)

@@ -60,7 +60,7 @@ pub(crate) struct Ledger {
 }
 
 /// No state here can be half changed by a panic: it aborts the process.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(in crate::logs) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

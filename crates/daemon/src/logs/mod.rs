@@ -33,6 +33,9 @@
 //! lines" and forwards for "since", merge sources by time, and follow by looking for growth and for rotation. Where a
 //! reader is in all its logs is said by an id of few words, from which another goes on ([`read::marks`]).
 //!
+//! What an app wants elsewhere as well (journal, syslog, standard output) is read from the files too, by one more thread
+//! ([`sinks`]).
+//!
 //! A file that somebody truncates, deletes or moves away: the first two are noticed before the next bytes are moved;
 //! a moved file is written to until it has grown to its limit, as any daemon does, and then the path is made anew.
 //! Sources that are given one path share one file, and their whole lines stay whole.
@@ -47,3 +50,4 @@ mod period;
 pub(crate) mod pump;
 pub(crate) mod rate;
 pub(crate) mod read;
+pub(crate) mod sinks;

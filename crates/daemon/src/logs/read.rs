@@ -13,6 +13,7 @@ mod follow;
 mod forward;
 mod line;
 pub(crate) mod marks;
+pub(crate) mod more;
 mod segment;
 #[cfg(test)]
 mod tests;

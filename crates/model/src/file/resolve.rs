@@ -14,7 +14,12 @@ use std::{
 };
 
 use super::{At, Fault, FileError, Position, Style, Written, v1};
-use crate::{app::AppSpec, id::AppName, listen::Mode, logs::LogSpec};
+use crate::{
+    app::AppSpec,
+    id::AppName,
+    listen::Mode,
+    logs::{LogSink, LogSpec},
+};
 
 mod check;
 mod command;
@@ -157,6 +162,10 @@ impl Context<'_> {
                 .hint("lower `max_size` as well: what is being written is never deleted")
                 .of_app(&name)));
         }
+        let also = logs.also.unwrap_or_default();
+        if let Some(why) = sinks_trouble(&also, logs.disabled == Some(true)) {
+            return Err(at(Fault::new(None, why).of_app(&name)));
+        }
         let listen = listen::list("listen", app.listen, &cwd).map_err(|fault| at(fault.of_app(&name)))?;
         let door = listen::door(app.door, &cwd).map_err(|fault| at(fault.of_app(&name)))?;
         if door.is_some() && !listen.is_empty() {
@@ -240,6 +249,7 @@ impl Context<'_> {
                 max_total: logs.max_total,
                 compress: logs.compress.unwrap_or(defaults.compress),
                 format: logs.format.unwrap_or(defaults.format),
+                also,
                 disabled: logs.disabled.unwrap_or(defaults.disabled),
             },
             inherited_env: env::inherited(&self.facts.caller_env),
@@ -361,4 +371,26 @@ fn join(base: &Path, path: &str) -> PathBuf {
         }
     }
     out
+}
+/// How many places output may go to besides its files.
+const SINKS_MAX: usize = 8;
+
+/// What is wrong with the places that output goes to besides its files.
+fn sinks_trouble(also: &[LogSink], disabled: bool) -> Option<String> {
+    let double = also
+        .iter()
+        .enumerate()
+        .find(|(at, sink)| also[..*at].contains(sink));
+    if disabled && !also.is_empty() {
+        Some("`logs.also` needs the files that `logs.disabled` switches off".to_owned())
+    } else if let Some((_, sink)) = double {
+        Some(format!("`logs.also` names `{sink}` twice"))
+    } else if also.len() > SINKS_MAX {
+        Some(format!(
+            "`logs.also` has {} places; it can have {SINKS_MAX}",
+            also.len()
+        ))
+    } else {
+        None
+    }
 }

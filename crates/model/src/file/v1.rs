@@ -135,7 +135,7 @@ pub struct App {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a map of `out`, `err`, `max_size`, `every`, `keep`, `max_age`, `max_total`, `compress`, `format` and `disabled`"
+    expecting = "a map of `out`, `err`, `max_size`, `every`, `keep`, `max_age`, `max_total`, `compress`, `format`, `also` and `disabled`"
 )]
 pub struct Logs {
     /// File for standard output, relative to `cwd`. Default: one per instance under the home of Upkeep.
@@ -156,6 +156,10 @@ pub struct Logs {
     pub compress: Option<crate::logs::Compress>,
     /// What a line looks like in the file: `raw`, `timestamped`, `json`. Default: raw.
     pub format: Option<crate::logs::LogFormat>,
+    /// Where output goes besides its files: `journald`, `syslog`, `syslog:udp:HOST:PORT`, `syslog:tcp:HOST:PORT`,
+    /// `stdout` (of the service). Default: nowhere.
+    #[schemars(length(max = 8))]
+    pub also: Option<Vec<crate::logs::LogSink>>,
     /// Whether nothing is stored at all. Default: false.
     pub disabled: Option<bool>,
 }

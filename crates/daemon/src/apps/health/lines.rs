@@ -1,25 +1,31 @@
 //! Lines of the log that a check waits for.
 //!
-//! The pump moves bytes from pipe to file inside the kernel and sees none of them. So the file is read: from where
-//! it ended when the process was asked for, on through rotations. Reading happens on a thread of its own, where a
+//! The pump moves bytes from pipe to file inside the kernel and sees none of them. So the log is read as any other
+//! reader does ([`crate::logs::read`]): from where it ended when the process was asked for, on through rotations and
+//! compression, each line as the program wrote it. Reading happens on a thread of its own, where a
 //! slow disk delays nobody. A line that a process before wrote, and that was still in the pipe at that moment, can be
 //! taken for one of this process.
 
 use std::{
-    fs::{self, File},
-    io,
-    os::unix::fs::{FileExt, MetadataExt},
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
+use upkeep_api::body::{LogLine, Stream};
+use upkeep_model::{id::AppName, logs::LogFormat};
+
+use crate::logs::read::{
+    LogToRead,
+    marks::Marks,
+    more::{marks_at, more},
+};
 
 /// How often the files are looked at.
 pub(super) const STEP: Duration = Duration::from_millis(100);
-/// How much is read of a file in one step.
-const BLOCK: usize = 256 << 10;
 /// The start of a longer line is looked at, its rest is not.
 const LINE_MAX: usize = 64 << 10;
 
@@ -46,90 +52,73 @@ impl Mark {
 /// A reader of one log.
 pub(super) struct Lines {
     mark: Mark,
-    file: Option<File>,
-    /// The start of a line that has not ended.
-    rest: Vec<u8>,
-    /// Its start was too long: nothing until the next newline.
-    skip: bool,
+    source: LogToRead,
+    /// Where it is; absent: the log was not there yet.
+    place: Option<Marks>,
+    /// Inode and length of the current file when all of it was read.
+    read: Option<(u64, u64)>,
+    /// A piece of a line too long was looked at: nothing until its end.
+    inside: bool,
 }
 
 impl Lines {
-    pub(super) fn new(mark: Mark) -> Self {
+    /// From the mark on, of an app whose lines have that form.
+    pub(super) fn new(mark: Mark, app: AppName, format: LogFormat) -> Self {
         Self {
+            source: LogToRead {
+                app,
+                index: None,
+                stream: Stream::Out,
+                path: mark.path.clone(),
+                format,
+                dropped: None,
+                lost: None,
+            },
             mark,
-            file: None,
-            rest: Vec::new(),
-            skip: false,
+            place: None,
+            read: None,
+            inside: false,
         }
     }
 
     /// Reads what is new; tells which of the patterns some line of it matches.
     pub(super) fn look(&mut self, patterns: &[Regex], matched: &mut [bool]) -> io::Result<()> {
-        let current = match fs::metadata(&self.mark.path) {
-            Ok(metadata) => Some(metadata),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        let now = match fs::metadata(&self.mark.path) {
+            Ok(metadata) => (metadata.ino(), metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        if self.file.is_none() {
-            let Some(metadata) = current else { return Ok(()) };
-            self.file = Some(File::open(&self.mark.path)?);
-            if metadata.ino() != self.mark.inode {
-                // It was rotated before we came, or has just been made.
-                (self.mark.inode, self.mark.offset) = (metadata.ino(), 0);
-            }
-        }
-        self.read(patterns, matched)?;
-        let replaced = fs::metadata(&self.mark.path).is_ok_and(|metadata| metadata.ino() != self.mark.inode);
-        if replaced {
-            // What was written to the old one until then has been read once more by now.
-            self.read(patterns, matched)?;
-            let file = File::open(&self.mark.path)?;
-            (self.mark.inode, self.mark.offset) = (file.metadata()?.ino(), 0);
-            self.file = Some(file);
-            self.read(patterns, matched)?;
-        }
-        Ok(())
-    }
-
-    fn read(&mut self, patterns: &[Regex], matched: &mut [bool]) -> io::Result<()> {
-        let Some(file) = self.file.take() else {
+        if self.read == Some(now) {
             return Ok(());
+        }
+        let mut place = match self.place.take() {
+            Some(place) => place,
+            None => match marks_at(&self.source, self.mark.inode, self.mark.offset)? {
+                Some(place) => place,
+                None => return Ok(()),
+            },
         };
-        if file.metadata()?.len() < self.mark.offset {
-            self.mark.offset = 0; // cut short by hand
-        }
-        let mut block = vec![0_u8; BLOCK];
-        loop {
-            let count = file.read_at(&mut block, self.mark.offset)?;
-            if count == 0 {
-                break;
-            }
-            self.mark.offset += count as u64;
-            for piece in block[..count].split_inclusive(|byte| *byte == b'\n') {
-                self.piece(piece, patterns, matched);
-            }
-        }
-        self.file = Some(file);
-        Ok(())
-    }
-
-    fn piece(&mut self, piece: &[u8], patterns: &[Regex], matched: &mut [bool]) {
-        let ends = piece.ends_with(b"\n");
-        if !self.skip {
-            let room = LINE_MAX.saturating_sub(self.rest.len());
-            self.rest.extend_from_slice(&piece[..piece.len().min(room)]);
-            let full = self.rest.len() >= LINE_MAX;
-            if ends || full {
-                let line = self.rest.trim_ascii_end();
-                for (pattern, matched) in patterns.iter().zip(matched.iter_mut()) {
-                    *matched |= pattern.is_match(line);
+        let mut inside = self.inside;
+        let done = more(
+            std::slice::from_ref(&self.source),
+            &mut place,
+            &mut |line: &LogLine| {
+                if !inside {
+                    let text = line.line.as_bytes();
+                    let text = text[..text.len().min(LINE_MAX)].trim_ascii_end();
+                    for (pattern, matched) in patterns.iter().zip(matched.iter_mut()) {
+                        *matched |= pattern.is_match(text);
+                    }
                 }
-                self.rest.clear();
-                self.skip = !ends;
-            }
-        } else if ends {
-            self.skip = false;
-        }
+                inside = line.partial;
+                true
+            },
+        );
+        self.inside = inside;
+        self.place = Some(place);
+        done?;
+        self.read = Some(now);
+        Ok(())
     }
 }
 
@@ -147,13 +136,44 @@ mod tests {
         file.write_all(text.as_bytes()).expect("written");
     }
 
+    fn reader(path: &Path, format: LogFormat) -> Lines {
+        let app = AppName::parse("shop").expect("a name");
+        Lines::new(Mark::end_of(path), app, format)
+    }
+
+    #[test]
+    fn two_rotations_between_two_looks_hide_nothing_nor_does_the_form_of_lines() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("app.log");
+        append(&path, "before\n");
+        let patterns = [
+            Regex::new("^ready 1$").expect("a pattern"),
+            Regex::new("^ready \"2\"$").expect("a pattern"),
+        ];
+        let mut lines = reader(&path, LogFormat::Json);
+        append(
+            &path,
+            "{\"time\":\"2026-11-23T03:10:00.123Z\",\"app\":\"shop\",\"instance\":0,\"host\":\"h\",\"stream\":\"out\",\"message\":\"ready 1\"}\n",
+        );
+        fs::rename(&path, folder.path().join("app.log.000001")).expect("rotated");
+        append(
+            &path,
+            "{\"time\":\"2026-11-23T03:10:01.123Z\",\"app\":\"shop\",\"instance\":0,\"host\":\"h\",\"stream\":\"out\",\"message\":\"ready \\\"2\\\"\"}\n",
+        );
+        fs::rename(&path, folder.path().join("app.log.000002")).expect("rotated");
+        append(&path, "the end\n");
+        let mut matched = [false; 2];
+        lines.look(&patterns, &mut matched).expect("read");
+        assert_eq!(matched, [true; 2]);
+    }
+
     #[test]
     fn lines_are_seen_once_from_the_mark_on_and_through_rotation() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("app.log");
         append(&path, "listening on 1\n");
         let patterns = [Regex::new("listening on [0-9]+").expect("a pattern")];
-        let mut lines = Lines::new(Mark::end_of(&path));
+        let mut lines = reader(&path, LogFormat::Raw);
         let look = |lines: &mut Lines| {
             let mut matched = [false];
             lines.look(&patterns, &mut matched).expect("read");
@@ -175,7 +195,7 @@ mod tests {
         assert!(!look(&mut lines), "the end of an endless line is not looked at");
         append(&path, "listening on 6\n");
         assert!(look(&mut lines));
-        let mut young = Lines::new(Mark::end_of(&folder.path().join("none.log")));
+        let mut young = reader(&folder.path().join("none.log"), LogFormat::Raw);
         assert!(!look(&mut young));
         append(&folder.path().join("none.log"), "listening on 8\n");
         assert!(look(&mut young));

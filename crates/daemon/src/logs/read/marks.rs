@@ -48,6 +48,14 @@ pub(super) fn key(source: &LogToRead) -> String {
 }
 
 impl Marks {
+    /// Everything from a time (Unix ms) on.
+    pub(crate) fn since(base: u64) -> Self {
+        Self {
+            base,
+            named: BTreeMap::new(),
+        }
+    }
+
     /// The id.
     pub(crate) fn text(&self) -> String {
         let mut text = self.base.to_string();

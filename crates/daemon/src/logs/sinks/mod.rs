@@ -1,0 +1,433 @@
+//! Sinks: what an app wants of its output elsewhere as well (`logs: {also: […]}`).
+//!
+//! The files are the truth, and a sink is one more reader of them: so nothing here can hold up an app, and whatever a
+//! sink has not taken waits on disk. One thread serves all. Every [`STEP`] it looks whether a log has grown, reads
+//! what is new ([`more`]), hands it line by line to the [`Outlet`]s, and moves its place behind each line that was
+//! taken. Places are written down every [`SAVE`] and at the end ([`cursor`]); a daemon that is killed sends again what
+//! it sent since, and leaves nothing out.
+//!
+//! A sink that does not take a line is left alone, longer and longer up to [`PAUSE_MAX`]; after [`DEAD`] that is
+//! said, once, by an event (`log_trouble`), and by another when it works again (`log_recovered`). What retention
+//! deletes meanwhile is counted. A journal or syslog that is there but slow takes at most [`TURN`] of the thread's time
+//! before the others have theirs.
+//!
+//! A sink that is new begins with what is written from then on. What has left to UDP or into a TCP connection
+//! that then breaks is gone: those protocols confirm nothing.
+//!
+//! The same thread tells of logs that the pump cannot write ([`watch`]).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use upkeep_api::body::{LogLine, LogSinkView, Stream};
+use upkeep_model::{app::AppSpec, id::AppName, logs::LogSink};
+use upkeep_sys::clock;
+
+use self::{cursor::Saved, outlet::Outlet, watch::Watch};
+use super::{
+    ledger::{accounting_of, lock},
+    names::rotated,
+    pump::Statuses,
+    read::{
+        LogToRead,
+        marks::Marks,
+        more::{file_of, more},
+    },
+};
+use crate::{
+    apps::{directory::Directory, launch},
+    events::Events,
+    main_loop::note,
+};
+
+mod cursor;
+mod journald;
+mod outlet;
+mod stdout;
+mod syslog;
+mod watch;
+
+/// How often the files are looked at.
+const STEP: Duration = Duration::from_millis(250);
+/// How often places are written down.
+const SAVE: Duration = Duration::from_secs(1);
+/// How long one app's sink may be served before the others are.
+const TURN: Duration = Duration::from_millis(200);
+/// How long a receiver may take for a line, or to be connected.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Pauses of a sink that does not work.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// How long it may not work until that is told.
+const DEAD: Duration = Duration::from_secs(5);
+/// How far a sink goes back that was there before this daemon and has no place: its daemon was killed in the very
+/// moment it came.
+const BACK: Duration = Duration::from_mins(1);
+/// How long the last lines may take when the daemon ends.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// What the thread is told: to go on, to end at once, to end when all is sent.
+const GO_ON: u8 = 0;
+const END: u8 = 1;
+const END_SENT: u8 = 2;
+
+/// What sinks have to tell, by app.
+pub(crate) type Views = Arc<Mutex<HashMap<AppName, Vec<LogSinkView>>>>;
+
+/// What the thread needs.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) events: Events,
+    pub(crate) statuses: Statuses,
+    /// Where logs are.
+    pub(crate) logs: PathBuf,
+    /// Where places are written down.
+    pub(crate) folder: PathBuf,
+    /// Whose standard output is meant by `stdout`.
+    pub(crate) keeper: u32,
+}
+
+/// The thread.
+#[derive(Debug)]
+pub(crate) struct Sinks {
+    views: Views,
+    ends: Arc<AtomicU8>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sinks {
+    pub(crate) fn start(sources: Sources) -> std::io::Result<Self> {
+        let views = Views::default();
+        let ends = Arc::new(AtomicU8::new(GO_ON));
+        let mut worker = Worker {
+            watch: Watch::new(sources.events.clone(), Arc::clone(&sources.statuses)),
+            sources,
+            views: Arc::clone(&views),
+            ends: Arc::clone(&ends),
+            feeds: BTreeMap::new(),
+            outlets: BTreeMap::new(),
+            looked_ms: clock::unix_ms().saturating_sub(u64::try_from(BACK.as_millis()).unwrap_or(0)),
+        };
+        let thread = std::thread::Builder::new()
+            .name("log-sinks".to_owned())
+            .stack_size(512 << 10)
+            .spawn(move || worker.run())?;
+        Ok(Self {
+            views,
+            ends,
+            thread: Some(thread),
+        })
+    }
+
+    pub(crate) fn views(&self) -> Views {
+        Arc::clone(&self.views)
+    }
+
+    /// Hands on what is in the files now if wanted, writes down how far everything is, and ends.
+    pub(crate) fn stop(mut self, last_lines: bool) {
+        let ends = if last_lines { END_SENT } else { END };
+        self.ends.store(ends, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A panic there has aborted the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What is known of one sink of one app.
+#[derive(Debug)]
+struct Feed {
+    marks: Marks,
+    missed: u64,
+    dropped: BTreeMap<PathBuf, u64>,
+    /// Lines taken since this daemon began.
+    sent: u64,
+    /// Logs to read: those of the app, and those it had until all of them is read.
+    logs: Vec<LogToRead>,
+    /// Inode and length of each when everything in them had been read.
+    read: Vec<(u64, u64)>,
+    /// The app is gone, or does not want it any more.
+    ends: bool,
+    unsaved: bool,
+}
+
+type Key = (AppName, LogSink);
+
+struct Worker {
+    sources: Sources,
+    watch: Watch,
+    views: Views,
+    ends: Arc<AtomicU8>,
+    feeds: BTreeMap<Key, Feed>,
+    outlets: BTreeMap<LogSink, Outlet>,
+    /// When the apps were looked at last: a sink that was not there then is new since.
+    looked_ms: u64,
+}
+
+fn logs_of(spec: &AppSpec, logs: &Path) -> Vec<LogToRead> {
+    let mut list: Vec<LogToRead> = Vec::new();
+    for index in 0..spec.instances {
+        for place in launch::log_places(spec, index, logs) {
+            if !list.iter().any(|known| known.path == place.path) {
+                list.push(LogToRead {
+                    app: spec.name.clone(),
+                    index: place.index,
+                    stream: place.stream,
+                    path: place.path,
+                    format: spec.logs.format,
+                    dropped: None,
+                    lost: None,
+                });
+            }
+        }
+    }
+    list
+}
+
+impl Feed {
+    fn of(saved: Option<Saved>, since_ms: u64) -> Self {
+        let saved = saved.unwrap_or_default();
+        Self {
+            marks: Marks::parse(&saved.place).unwrap_or_else(|| Marks::since(since_ms)),
+            missed: saved.missed,
+            dropped: saved.dropped,
+            sent: 0,
+            logs: Vec::new(),
+            read: Vec::new(),
+            ends: false,
+            // Its beginning is worth writing down.
+            unsaved: true,
+        }
+    }
+
+    fn saved(&self) -> Saved {
+        Saved {
+            place: self.marks.text(),
+            missed: self.missed,
+            dropped: self.dropped.clone(),
+        }
+    }
+
+    /// Inode and length of each log.
+    fn sizes(&self) -> Vec<(u64, u64)> {
+        self.logs
+            .iter()
+            .map(|log| fs::metadata(&log.path).map_or((0, 0), |metadata| (metadata.ino(), metadata.len())))
+            .collect()
+    }
+
+    /// Counts what retention has deleted before it was read.
+    fn count_missed(&mut self) {
+        for log in &self.logs {
+            let accounting = accounting_of(&log.path);
+            let oldest = rotated(&log.path)
+                .ok()
+                .and_then(|files| {
+                    files
+                        .into_iter()
+                        .map(|file| file.number)
+                        .find(|n| *n > accounting.dropped_through)
+                })
+                .unwrap_or(accounting.dropped_through + 1);
+            let before = self.dropped.insert(log.path.clone(), accounting.dropped_lines);
+            let behind = file_of(log, &self.marks).is_none_or(|number| number < oldest);
+            if behind && let Some(before) = before {
+                let more = accounting.dropped_lines.saturating_sub(before);
+                self.missed += more;
+                self.unsaved |= more > 0;
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn run(&mut self) {
+        let mut saved = Instant::now();
+        loop {
+            let ends = self.ends.load(Ordering::Acquire);
+            let mut busy = false;
+            if ends != END {
+                self.look();
+                let began = Instant::now();
+                busy = self.serve();
+                while ends == END_SENT && busy && began.elapsed() < LAST_LINES {
+                    busy = self.serve();
+                }
+            }
+            if ends != GO_ON || saved.elapsed() >= SAVE {
+                self.save();
+                self.watch.look();
+                saved = Instant::now();
+            }
+            if ends != GO_ON {
+                return;
+            }
+            if !busy {
+                std::thread::park_timeout(STEP);
+            }
+        }
+    }
+
+    /// Which apps want what.
+    fn look(&mut self) {
+        let now = clock::unix_ms();
+        let mut wanted: BTreeMap<Key, Vec<LogToRead>> = BTreeMap::new();
+        for entry in self.sources.directory.read().values() {
+            let spec = &entry.record.spec;
+            for sink in &spec.logs.also {
+                wanted.insert(
+                    (spec.name.clone(), sink.clone()),
+                    logs_of(spec, &self.sources.logs),
+                );
+            }
+        }
+        for (key, feed) in &mut self.feeds {
+            if !wanted.contains_key(key) {
+                feed.ends = true;
+            }
+        }
+        for (key, logs) in wanted {
+            let (folder, since) = (&self.sources.folder, self.looked_ms);
+            let feed = self.feeds.entry(key).or_insert_with_key(|(app, sink)| {
+                Feed::of(cursor::load(folder, app).remove(&sink.to_string()), since)
+            });
+            feed.ends = false;
+            let old = std::mem::replace(&mut feed.logs, logs);
+            for log in old {
+                if !feed.logs.iter().any(|known| known.path == log.path) {
+                    feed.logs.push(log);
+                }
+            }
+        }
+        self.looked_ms = now;
+    }
+
+    /// Hands on what is new; whether there is more.
+    fn serve(&mut self) -> bool {
+        let (mut busy, mut over) = (false, Vec::new());
+        for (key, feed) in &mut self.feeds {
+            let outlet = self
+                .outlets
+                .entry(key.1.clone())
+                .or_insert_with(|| Outlet::new(key.1.clone(), self.sources.keeper));
+            let sizes = feed.sizes();
+            let grown = sizes != feed.read;
+            if grown {
+                feed.count_missed();
+            }
+            if grown && outlet.ready() {
+                let turn = Instant::now();
+                let (mut sent, mut late) = (0, false);
+                let mut take = |line: &LogLine| {
+                    late = turn.elapsed() >= TURN;
+                    let taken = !late && outlet.send(line);
+                    sent += u64::from(taken);
+                    taken
+                };
+                let done = more(&feed.logs, &mut feed.marks, &mut take).unwrap_or_else(|error| {
+                    note(&format!(
+                        "the logs of `{}` could not be read for `{}`: {error}",
+                        key.0, key.1
+                    ));
+                    // Tried again when it grows: a file that is broken is not read over and over.
+                    true
+                });
+                feed.sent += sent;
+                feed.unsaved |= sent > 0;
+                busy |= late;
+                if done {
+                    feed.read = sizes;
+                }
+            }
+            if feed.ends && (feed.read == feed.sizes() || outlet.is_dead()) {
+                over.push(key.clone());
+            }
+        }
+        for key in over {
+            self.feeds.remove(&key);
+            self.forget(&key.0);
+        }
+        let feeds = &self.feeds;
+        self.outlets
+            .retain(|sink, _| feeds.keys().any(|(_, wanted)| wanted == sink));
+        for (sink, outlet) in &mut self.outlets {
+            let apps = feeds.keys().filter(|key| key.1 == *sink).map(|key| &key.0);
+            outlet.tell(apps, &mut self.watch);
+        }
+        busy
+    }
+
+    /// Writes down what is left of an app that wants less than before.
+    fn forget(&mut self, app: &AppName) {
+        lock(&self.views).remove(app);
+        let failed = if self.feeds.keys().any(|key| key.0 == *app) {
+            self.save_app(app)
+        } else {
+            cursor::remove(&self.sources.folder, app)
+        };
+        if let Err(error) = failed {
+            note(&format!(
+                "the place in the logs of `{app}` could not be forgotten: {error}"
+            ));
+        }
+    }
+
+    fn save_app(&self, app: &AppName) -> std::io::Result<()> {
+        let feeds = self.feeds.iter().filter(|(key, _)| key.0 == *app);
+        let sinks = feeds
+            .map(|(key, feed)| (key.1.to_string(), feed.saved()))
+            .collect();
+        cursor::save(&self.sources.folder, app, sinks)
+    }
+
+    fn save(&mut self) {
+        let mut apps: Vec<AppName> = self.feeds.keys().map(|key| key.0.clone()).collect();
+        apps.dedup();
+        for app in apps {
+            let mine = |key: &Key| key.0 == app;
+            if self.feeds.iter().any(|(key, feed)| mine(key) && feed.unsaved) && self.save_app(&app).is_ok() {
+                // What could not be written is tried again; a full disk says so in many other places.
+                for (_, feed) in self.feeds.iter_mut().filter(|(key, _)| mine(key)) {
+                    feed.unsaved = false;
+                }
+            }
+            let views = self.feeds.iter().filter(|(key, _)| mine(key));
+            let views = views
+                .map(|(key, feed)| LogSinkView {
+                    sink: key.1.to_string(),
+                    sent: feed.sent,
+                    missed: feed.missed,
+                    trouble: self.outlets.get(&key.1).and_then(Outlet::trouble),
+                })
+                .collect();
+            lock(&self.views).insert(app, views);
+        }
+    }
+}
+
+/// The severity of a line, as syslog counts: standard error is one of errors, as with Docker's drivers.
+fn severity(line: &LogLine) -> u8 {
+    match line.stream {
+        Stream::Out => 6,
+        Stream::Err => 3,
+    }
+}
+
+/// When a line came, RFC 3339 in UTC with milliseconds.
+fn time(line: &LogLine) -> String {
+    let at = Duration::try_from_secs_f64(line.at).unwrap_or_default();
+    // The time is of whole milliseconds, which a float may tell a little short.
+    clock::utc_text(u64::try_from((at + Duration::from_micros(500)).as_millis()).unwrap_or(0))
+}
