@@ -59,6 +59,19 @@ fn columns(peer: &str) -> Vec<(&'static str, Rotate)> {
     }
 }
 
+/// How it rotates, in a line.
+fn configured(column: &str, peer: &dyn Peer) -> &'static str {
+    match column {
+        "upkeep" => "static release build, `max_size: 1M`, `compress: none`",
+        "upkeep zstd" => "static release build, `max_size: 1M`, `compress: zstd`",
+        "upkeep json" => "static release build, `max_size: 1M`, `compress: none`, `format: json`",
+        "supervisord" => "`stdout_logfile_maxbytes=1000000`, all files kept",
+        "s6-log" => "`s6-log -b n100000 s1000000`",
+        "svlogd" => "svlogd with `s1000000` and `n0`",
+        _ => peer.configured(),
+    }
+}
+
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     let options = Options::parse(words, GROUPS)?;
     let all = options.check_peers(peers::rotating())?;
@@ -68,7 +81,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         let installed = peer.install();
         for (name, rotate) in columns(peer.name()) {
             eprintln!("\n== {name}");
-            let mut column = Column::new(name, peer.configured());
+            let mut column = Column::new(name, configured(name, peer.as_ref()));
             match &installed {
                 Ok(version) => {
                     eprintln!("{version}");
