@@ -381,8 +381,8 @@ fn what_is_no_sink_is_refused_with_what_there_is() {
         &json!({"apps": [{"name": "a", "command": ["true"], "logs": {"also": ["jornald"]}}]}).to_string(),
     );
     let output = home.cmd(["start", "upkeep.json"]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
+    let said = &output.stderr;
+    assert_ne!(output.code, 0, "{said}");
     assert!(
         said.contains("`jornald`") && said.contains("`syslog:tcp:HOST:PORT`"),
         "{said}"
