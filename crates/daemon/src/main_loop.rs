@@ -54,6 +54,8 @@ const GREETING: Duration = Duration::from_secs(10);
 const DESCRIPTORS_KEPT: u64 = 32;
 /// How many commands may be in work; as many again wait, and the rest is told that the daemon is busy.
 const COMMANDS: usize = 64;
+/// So long after the start, what only the start needed is given back.
+const SETTLED: Duration = Duration::from_secs(10);
 /// How long open HTTP connections may take to end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -214,10 +216,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         logs: settings.home.logs(),
         archive: archive.clone(),
         drainer: context.pump.drainer().map_err(DaemonError::Runtime)?,
-        history: Some({
-            let metrics = Arc::clone(&metrics);
-            Arc::new(move |app, index, since, until| metrics.of_span(app, index, since, until))
-        }),
+        metrics: Arc::clone(&metrics),
     })
     .map_err(DaemonError::Runtime)?;
     let alerts = alerts::start(alerts::Sources {
@@ -314,6 +313,11 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
             "the init system could not be told that we are ready: {error}"
         ));
     }
+    let _code = Task::spawn("code pages", async {
+        tokio::time::sleep(SETTLED).await;
+        // If it stays mapped, nothing is worse than before.
+        let _ = upkeep_sys::own_pages::give_back_code();
+    });
     let end = control(&context, &director, god, inbox, settled, &trouble).await;
     http.stop(LAST_WORDS);
     drop(sampling);

@@ -33,6 +33,7 @@ pub mod listener;
 pub mod lock;
 pub mod memfd;
 pub mod notify;
+pub mod own_pages;
 pub mod peer;
 pub mod pid;
 pub mod pidfd;

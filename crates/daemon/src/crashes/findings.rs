@@ -150,7 +150,7 @@ const TABLE: &[(&[&str], &str)] = &[
 /// What is known beside the dossier itself.
 pub(super) struct More<'a> {
     pub(super) unhealthy: Option<&'a str>,
-    /// Processes of this machine that the kernel has killed for want of memory since the last look.
+    /// Processes of this machine that the kernel has killed for want of memory in the last seconds; `None`: not known.
     pub(super) killed_on_machine: Option<u64>,
     /// Whether it has a sandbox.
     pub(super) sandboxed: bool,
@@ -194,7 +194,7 @@ fn of_numbers(crash: &Crash, more: &More<'_>, found: &mut Vec<String>) {
         Some(Exit::Signal { number: KILL, .. }) if more.unhealthy.is_none() => {
             found.push(match more.killed_on_machine {
                 Some(count) if count > 0 => format!(
-                    "SIGKILL, probably of the kernel: since the last look it has killed {} of this machine for want of memory \
+                    "SIGKILL, probably of the kernel: in the last seconds it has killed {} of this machine for want of memory \
                      (`dmesg` names them)",
                     words::count(usize::try_from(count).unwrap_or(usize::MAX), "process")
                         .replace("processs", "processes")

@@ -15,8 +15,6 @@ use crate::{
 pub(super) const LINES: usize = 200;
 /// Longer lines are cut.
 const LINE_MAX: usize = 2000;
-/// How many newer lines, of the process that came after it, are read over.
-const NEWER: usize = 400;
 /// Lines that came so long after its end are still its own: they are dated when they are written down.
 const LATE_S: f64 = 0.05;
 
@@ -32,12 +30,14 @@ pub(super) fn last(spec: &AppSpec, index: u32, logs: &Path, until: f64, hide: &[
         list
     };
     let wanted = Wanted {
-        lines: Some(LINES + NEWER),
+        lines: Some(LINES),
+        // What came after it may be a great deal already.
+        until_ms: Some(millis(until + LATE_S)),
         ..Wanted::default()
     };
     let mut lines = Vec::new();
     let mut sink = |line: LogLine, _: Option<&read::marks::Marks>| {
-        if !line.notice && line.at <= until + LATE_S {
+        if !line.notice {
             lines.push(line);
         }
         true
@@ -52,7 +52,6 @@ pub(super) fn last(spec: &AppSpec, index: u32, logs: &Path, until: f64, hide: &[
             spec.name
         ));
     }
-    lines.drain(..lines.len().saturating_sub(LINES));
     for line in &mut lines {
         for secret in hide {
             if line.line.contains(secret) {
@@ -66,6 +65,16 @@ pub(super) fn last(spec: &AppSpec, index: u32, logs: &Path, until: f64, hide: &[
         }
     }
     lines
+}
+
+/// Unix seconds as milliseconds.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, and that is meant"
+)]
+fn millis(seconds: f64) -> u64 {
+    (seconds * 1000.0).round() as u64
 }
 
 fn to_read(spec: &AppSpec, place: launch::LogPlace) -> LogToRead {

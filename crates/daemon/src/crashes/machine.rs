@@ -3,7 +3,7 @@
 use std::fs;
 
 /// How many processes the kernel has killed for want of memory since boot (`/proc/vmstat`, since Linux 4.13).
-pub(super) fn oom_kills() -> Option<u64> {
+pub(crate) fn oom_kills() -> Option<u64> {
     fs::read_to_string("/proc/vmstat")
         .ok()?
         .lines()

@@ -19,7 +19,7 @@ use std::{
 };
 
 use tokio::sync::broadcast::error::RecvError;
-use upkeep_api::{body::Event, crash::Crash, metrics::MetricsAnswer};
+use upkeep_api::{body::Event, crash::Crash};
 use upkeep_model::{id::AppName, state::Actual};
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     events::Events,
     logs::pump::Drainer,
     main_loop::note,
+    metrics::Metrics,
 };
 
 pub(crate) mod archive;
@@ -34,7 +35,7 @@ mod core;
 mod dossier;
 mod findings;
 mod lines;
-mod machine;
+pub(crate) mod machine;
 
 use self::archive::Archive;
 
@@ -44,11 +45,10 @@ const BURST: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(10);
 /// How long the pump may take to write down what a process said last.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// A crash that is told later than this is of the past: what the machine looks like now says nothing of it.
+const RECENT_S: f64 = 8.0;
 /// How many events are looked through for those that an earlier daemon has not looked at.
 const MISSED_MAX: usize = 20_000;
-
-/// Figures of an instance (app, index, from, to), from whoever keeps them.
-pub(crate) type History = Arc<dyn Fn(&AppName, u32, f64, f64) -> Option<MetricsAnswer> + Send + Sync>;
 
 /// What dossiers are made of.
 pub(crate) struct Sources {
@@ -58,8 +58,8 @@ pub(crate) struct Sources {
     pub(crate) logs: PathBuf,
     pub(crate) archive: Archive,
     pub(crate) drainer: Drainer,
-    /// Figures of the past, if somebody keeps them.
-    pub(crate) history: Option<History>,
+    /// Figures of the past.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -78,7 +78,6 @@ pub(crate) fn start(sources: Sources) -> std::io::Result<()> {
             Worker {
                 sources,
                 limits: HashMap::new(),
-                kills: machine::oom_kills(),
                 seen: 0,
             }
             .run(live);
@@ -116,8 +115,6 @@ struct Limit {
 struct Worker {
     sources: Sources,
     limits: HashMap<AppName, Limit>,
-    /// Processes that the kernel has killed on this machine for want of memory, at the last look.
-    kills: Option<u64>,
     /// The newest event that was looked at.
     seen: u64,
 }
@@ -209,17 +206,15 @@ impl Worker {
 
     fn make(&mut self, app: &AppName, index: u32, event: &Event, skipped: u32) -> Crash {
         // What can only be known at once comes first.
-        let kills = machine::oom_kills();
-        let killed = match (self.kills, kills) {
-            (Some(before), Some(now)) => Some(now.saturating_sub(before)),
-            _ => None,
-        };
-        self.kills = kills;
+        // Only what was killed in the last seconds tells anything of this one, and only if it is not older than that.
+        let killed = machine::oom_kills()
+            .zip(self.sources.metrics.kills_before())
+            .filter(|_| crate::events::now() - event.at < RECENT_S)
+            .map(|(now, before)| now.saturating_sub(before));
         let metrics = self
             .sources
-            .history
-            .as_ref()
-            .and_then(|history| history(app, index, event.at - dossier::FIGURES_S, event.at));
+            .metrics
+            .of_span(app, index, event.at - dossier::FIGURES_S, event.at);
         self.sources.drainer.drain(LAST_WORDS);
         let facts = dossier::Facts {
             app,

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use upkeep_api::{
     error::Code,
     inspect::{HeapRequest, ProfileRequest},
@@ -53,7 +53,7 @@ pub(super) async fn heap(
         Some(span) => Recording::Allocations(duration(span)?),
         None => {
             if !asked.force {
-                room_for_snapshot(&name, &entry, pid)?;
+                room_for_snapshot(&shared, (&name, index), &entry, pid)?;
             }
             Recording::Snapshot
         }
@@ -126,7 +126,12 @@ fn instance(name: &AppName, entry: &AppEntry, index: Option<u32>) -> Result<(u32
 }
 
 /// A snapshot can take as much memory again as the program has. Over a limit that would be its end.
-fn room_for_snapshot(name: &AppName, entry: &AppEntry, pid: u32) -> Result<(), ApiError> {
+fn room_for_snapshot(
+    shared: &Shared,
+    (name, index): (&AppName, u32),
+    entry: &AppEntry,
+    pid: u32,
+) -> Result<(), ApiError> {
     let Some(limit) = entry
         .record
         .spec
@@ -136,9 +141,14 @@ fn room_for_snapshot(name: &AppName, entry: &AppEntry, pid: u32) -> Result<(), A
     else {
         return Ok(());
     };
-    let resident = Pid::from_unsigned(pid)
-        .and_then(|pid| process::stat(pid).ok())
-        .map_or(0, |stat| stat.resident_pages * process::page_size() as u64);
+    // The limit is of the whole tree, and the program may be a child of what was started. What has just begun has not
+    // been looked at yet.
+    let tree = shared.metrics.newest(Some((name, index)), "memory");
+    let resident = tree.map_or(0, bytes).max(
+        Pid::from_unsigned(pid)
+            .and_then(|pid| process::stat(pid).ok())
+            .map_or(0, |stat| stat.resident_pages * process::page_size() as u64),
+    );
     if resident.saturating_mul(2) <= limit {
         return Ok(());
     }
@@ -155,6 +165,15 @@ fn room_for_snapshot(name: &AppName, entry: &AppEntry, pid: u32) -> Result<(), A
     .into())
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, and that is meant"
+)]
+fn bytes(figure: f64) -> u64 {
+    figure as u64
+}
+
 async fn answer(
     shared: &Arc<Shared>,
     who: Principal,
@@ -163,11 +182,24 @@ async fn answer(
     reason: Option<String>,
 ) -> Answer {
     let target = format!("{name}:{index}");
-    let ready = inspect::open(pid, &format!("`{target}`")).await?;
+    let what = format!("`{target}`");
     let (sender, receiver) = mpsc::channel(PIECES);
-    let file = format!("{name}-{index}-{}.{}", ready.pid, recording.extension());
+    let (told, opened) = oneshot::channel();
     let events = shared.events.clone();
+    // A task of its own: a caller who hangs up must not leave an inspector open behind.
     let work = async move {
+        let ready = match inspect::open(pid, &what).await {
+            Ok(ready) => ready,
+            Err(refusal) => {
+                // If whoever asked has gone, nobody needs to know.
+                let _ = told.send(Err(refusal));
+                return;
+            }
+        };
+        if told.send(Ok(ready.pid)).is_err() {
+            ready.close().await;
+            return;
+        }
         let result = match inspect::record(ready, recording, sender).await {
             Ok(bytes) => format!("{bytes} bytes"),
             Err(why) => format!("failed: {why}"),
@@ -181,6 +213,10 @@ async fn answer(
         reason = "ends with its recording, on the HTTP runtime, which owns nothing else"
     )]
     drop(tokio::spawn(work));
+    let node = opened
+        .await
+        .map_err(|_| Refusal::new(Code::Unavailable, "the daemon is ending"))??;
+    let file = format!("{name}-{index}-{node}.{}", recording.extension());
     let pieces = stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|piece| (piece, receiver))
     });

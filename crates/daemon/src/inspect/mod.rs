@@ -9,8 +9,8 @@
 //! message at a time. Afterwards the inspector is closed again, unless it was open before.
 //!
 //! While it is open, any user of the machine can connect to it and run code as the app: so it is open for as long as the
-//! recording takes and no longer. If the daemon is killed meanwhile, it stays open until the program ends; `heap` and
-//! `profile` then find it open and leave it so.
+//! recording takes and no longer, also if the caller hangs up, and one that opens too late is closed when it does. If the
+//! daemon ends meanwhile, it stays open until the program ends; `heap` and `profile` then find it open and leave it so.
 //!
 //! One recording of a process at a time. A snapshot stops the program while it is taken.
 
@@ -65,6 +65,10 @@ impl Recording {
 /// Pieces of the file; an error breaks the answer off.
 pub(crate) type Pieces = mpsc::Sender<io::Result<Bytes>>;
 
+/// How often a connection to an inspector is tried, and the pause between.
+const CONNECTS: u32 = 5;
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// Processes that are looked into now.
 static AT_WORK: Mutex<Option<HashSet<u32>>> = Mutex::new(None);
 
@@ -114,12 +118,23 @@ pub(crate) async fn open(instance: u32, what: &str) -> Result<Ready, Refusal> {
         .hint("wait until that has ended")
     })?;
     let (address, opened) = target::inspector(node).await.map_err(refuse)?;
-    let session = Session::connect(address).await.map_err(|error| {
-        Refusal::new(
-            Code::Conflict,
-            format!("failed to look into {what}: the inspector of process {pid} at {address}: {error}"),
-        )
-    })?;
+    let mut tries = 0;
+    let session = loop {
+        tries += 1;
+        match Session::connect(address).await {
+            Ok(session) => break session,
+            // It may have been open for a moment only; and if we had it opened, it must be closed again.
+            Err(_) if tries < CONNECTS => tokio::time::sleep(AGAIN).await,
+            Err(error) => {
+                return Err(Refusal::new(
+                    Code::Conflict,
+                    format!(
+                        "failed to look into {what}: the inspector of process {pid} at {address}: {error}"
+                    ),
+                ));
+            }
+        }
+    };
     Ok(Ready {
         pid,
         session,
@@ -131,14 +146,26 @@ pub(crate) async fn open(instance: u32, what: &str) -> Result<Ready, Refusal> {
 /// Records, hands over the file piece by piece, and closes the inspector. Tells how many bytes there were.
 pub(crate) async fn record(mut ready: Ready, recording: Recording, pieces: Pieces) -> Result<u64, String> {
     let outcome = run(&mut ready.session, recording, &pieces).await;
-    if ready.opened {
-        ready.session.close_inspector().await;
-    }
+    let pid = ready.pid;
+    let closed = ready.close().await;
     if let Err(error) = &outcome {
         // The caller sees that the answer broke off; the event says why.
-        let _ = pieces.send(Err(io::Error::other(error.to_string()))).await;
+        let _ = pieces.try_send(Err(io::Error::other(error.to_string())));
     }
-    outcome.map_err(|error| error.to_string())
+    match outcome {
+        Ok(bytes) if closed => Ok(bytes),
+        Ok(_) => Err(format!(
+            "the file is whole, but the inspector of process {pid} may still be open"
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Ready {
+    /// Closes the inspector, if we had it opened. Whether it is as it was.
+    pub(crate) async fn close(mut self) -> bool {
+        !self.opened || self.session.close_inspector().await
+    }
 }
 
 async fn run(session: &mut Session, recording: Recording, pieces: &Pieces) -> Result<u64, SessionError> {

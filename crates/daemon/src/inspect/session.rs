@@ -24,6 +24,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 const WORK: Duration = Duration::from_mins(15);
 /// Longest answer of the small HTTP server that is read.
 const ANSWER_MAX: usize = 64 << 10;
+/// How long the caller may take to read a piece.
+const READ: Duration = Duration::from_mins(1);
 /// How long the first words may take.
 const GREETING: Duration = Duration::from_secs(5);
 
@@ -241,15 +243,16 @@ impl Session {
         Ok(bytes)
     }
 
-    /// Has the program close its inspector, and hangs up: it ends with its last connection.
-    pub(super) async fn close_inspector(&mut self) {
+    /// Has the program close its inspector, and hangs up: it ends with its last connection. Whether it understood.
+    pub(super) async fn close_inspector(&mut self) -> bool {
         const EXPRESSION: &str = "setImmediate(() => process.getBuiltinModule \
             ? process.getBuiltinModule('inspector').close() : process._debugEnd())";
-        // What goes wrong here leaves the inspector open, as a kill of ours would: the next recording uses it.
-        let _ = self
+        let told = self
             .call("Runtime.evaluate", json!({ "expression": EXPRESSION }))
             .await;
+        // It hangs up by itself otherwise.
         let _ = tokio::time::timeout(GREETING, self.socket.close(None)).await;
+        told.is_ok()
     }
 }
 
@@ -287,7 +290,11 @@ fn chunk(text: &str) -> Result<Option<String>, SessionError> {
 }
 
 async fn hand_over(pieces: &Pieces, piece: Bytes) -> Result<(), SessionError> {
-    pieces.send(Ok(piece)).await.map_err(|_| SessionError::CallerGone)
+    // A caller who stops reading does not keep the inspector open.
+    match tokio::time::timeout(READ, pieces.send(Ok(piece))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(SessionError::CallerGone),
+    }
 }
 
 #[cfg(test)]

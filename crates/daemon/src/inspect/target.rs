@@ -15,6 +15,9 @@ const PORT: u16 = 9229;
 /// How long it may take to open. A program whose event loop stands still opens it all the same: a thread does.
 const PATIENCE: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(20);
+/// How long one that opens late is waited for, to be closed.
+const LATE: Duration = Duration::from_mins(2);
+const LATE_STEP: Duration = Duration::from_millis(500);
 
 /// Why it cannot be looked into.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +146,7 @@ pub(super) async fn inspector(node: Node) -> Result<(SocketAddr, bool), Refused>
         }
         tokio::time::sleep(STEP).await;
     }
+    close_late(pid);
     let holder = tokio::task::spawn_blocking(|| sockets::holder_of(PORT)).await;
     let hint = match holder {
         Ok(Some(other)) if other != pid => format!(
@@ -158,6 +162,24 @@ pub(super) async fn inspector(node: Node) -> Result<(SocketAddr, bool), Refused>
         ),
         hint,
     ))
+}
+
+/// A program that was busy may open its inspector after we have given up: then nobody wants it any more.
+fn close_late(pid: u32) {
+    let watch = async move {
+        let deadline = tokio::time::Instant::now() + LATE;
+        while tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(LATE_STEP).await;
+            if let Some(address) = listening(pid).await
+                && let Ok(mut session) = session::Session::connect(address).await
+                && session.close_inspector().await
+            {
+                return;
+            }
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "ends by itself, on the HTTP runtime")]
+    drop(tokio::spawn(watch));
 }
 
 /// The address at which a process listens and answers as an inspector does.

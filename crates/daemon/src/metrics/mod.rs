@@ -85,6 +85,8 @@ const REPORTS_MAX: usize = 10_000;
 pub(crate) struct Metrics {
     latest: RwLock<All>,
     reports: Mutex<Reports>,
+    /// What the kernel had killed for want of memory at the last two looks, ten seconds apart: the older one first.
+    kills: Mutex<[Option<u64>; 2]>,
     pub(crate) history: History,
 }
 
@@ -110,6 +112,7 @@ impl Metrics {
         Arc::new(Self {
             latest: RwLock::default(),
             reports: Mutex::default(),
+            kills: Mutex::default(),
             history,
         })
     }
@@ -146,6 +149,17 @@ impl Metrics {
             }
             None => all.host[column],
         })
+    }
+
+    /// How many processes the kernel had killed for want of memory ten to twenty seconds ago, on the whole machine.
+    pub(crate) fn kills_before(&self) -> Option<u64> {
+        let [older, newer] = *self.kills.lock().unwrap_or_else(PoisonError::into_inner);
+        older.or(newer)
+    }
+
+    fn look_for_kills(&self) {
+        let mut kills = self.kills.lock().unwrap_or_else(PoisonError::into_inner);
+        *kills = [kills[1], crate::crashes::machine::oom_kills()];
     }
 
     /// What leaks of one instance; of all if no app is given.

@@ -145,6 +145,7 @@ impl Sampler {
         }
         if self.ticks.is_multiple_of(10) {
             self.log_lines();
+            self.metrics.look_for_kills();
         }
         if self.ticks.is_multiple_of(leaks::every()) {
             self.look_for_leaks(now_ms);
