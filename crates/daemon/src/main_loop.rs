@@ -50,8 +50,8 @@ use crate::{
 
 /// How long the keeper may take to greet and to list what it holds.
 const GREETING: Duration = Duration::from_secs(10);
-/// Descriptors that are no log's: store, sockets, clients.
-const DESCRIPTORS_KEPT: u64 = 32;
+/// Descriptors that are no log's: stores, runtimes, figures, sockets (35 when nothing happens), and room for clients.
+const DESCRIPTORS_KEPT: u64 = 48;
 /// How many commands may be in work; as many again wait, and the rest is told that the daemon is busy.
 const COMMANDS: usize = 64;
 /// So long after the start, what only the start needed is given back.
