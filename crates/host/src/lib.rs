@@ -21,4 +21,5 @@
 
 pub mod facts;
 pub mod home;
+pub mod names;
 pub mod sockets;
