@@ -9,7 +9,7 @@
 //!   where it ends and below the one where it begins, where nothing changes (hysteresis). It must be bad for `hold_ms`
 //!   before it counts.
 //! * An **occurrence** ([`Engine::occur`]): a crash. It counts at once, and is over at once; further ones within
-//!   `resolve_after_ms` are counted to the same alert.
+//!   `resolve_after_ms` are counted to the same alert. If a look shows the same it becomes a level.
 //!
 //! What is to be told goes into the **group** of its rule, which is closed `group_ms` after its first entry and becomes
 //! one [`Notification`]. An alert that goes on is told again every `repeat_ms`, and that it ended, once. So a thousand
@@ -217,7 +217,11 @@ impl Engine {
             (Some(alert), Level::Bad) => {
                 // Figures in the text change all the time: that is no news by itself.
                 text.clone_into(&mut alert.text);
-                alert.good_ms.take().is_some()
+                // What an event told first is there to be looked at: from now it goes on until it is seen to be good.
+                let news = alert.occurs || alert.good_ms.is_some();
+                alert.occurs = false;
+                alert.good_ms = None;
+                news
             }
             (Some(_), Level::Between) => false,
             (Some(alert), Level::Good) if !alert.firing => {
@@ -267,23 +271,27 @@ impl Engine {
         alert.count = alert.count.saturating_add(1);
         text.clone_into(&mut alert.text);
         alert.event = event;
-        alert.good_ms = Some(now_ms);
+        // One that is looked at ends when that shows it.
+        alert.good_ms = alert.occurs.then_some(now_ms);
     }
 
     fn is_full(&self) -> bool {
         self.alerts.values().map(BTreeMap::len).sum::<usize>() >= ALERTS_MAX
     }
 
-    /// Levels of subjects that are no more (a deleted app) count as good. `lives` tells.
+    /// Levels of subjects that are no more (a deleted app) count as good: those that do not count yet are dropped, the
+    /// others end. `lives` tells.
     pub fn retain(&mut self, now_ms: u64, lives: &dyn Fn(&str, &str) -> bool) -> bool {
         let mut news = false;
         for (rule, alerts) in &mut self.alerts {
-            for (subject, alert) in alerts {
-                if alert.good_ms.is_none() && !lives(rule, subject) {
-                    alert.good_ms = Some(now_ms);
-                    news = true;
+            alerts.retain(|subject, alert| {
+                if alert.good_ms.is_some() || lives(rule, subject) {
+                    return true;
                 }
-            }
+                news = true;
+                alert.good_ms = Some(now_ms);
+                alert.firing
+            });
         }
         news
     }
@@ -377,6 +385,9 @@ fn step(
 ) -> bool {
     let passed = |since: u64, span: u64| now_ms >= since.saturating_add(span);
     if !alert.firing {
+        if alert.good_ms.is_some() {
+            return false;
+        }
         if !passed(alert.since_ms, rule.hold_ms) {
             return true;
         }

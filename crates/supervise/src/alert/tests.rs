@@ -232,3 +232,49 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_gone_before_it_counts_is_not_told() {
+    let mut engine = engine(vec![rule("missing", RuleKind::AppMissing)]);
+    let told = run(&mut engine, 0, 1000, &|_| false, &mut |engine, second| {
+        if second < 20 {
+            engine.see(second * SECOND, "missing", "shop:0", Level::Bad, "gone");
+        } else {
+            engine.retain(second * SECOND, &|_, _| false);
+        }
+    });
+    assert_eq!(told, Vec::<String>::new());
+    assert!(engine.is_idle());
+}
+
+#[test]
+fn an_event_that_looks_confirm_is_repeated_and_ends() {
+    let mut engine = engine(vec![rule("leak", RuleKind::Leak)]);
+    let told = run(&mut engine, 0, 6000, &|_| false, &mut |engine, second| {
+        if second == 3 {
+            engine.occur(second * SECOND, "leak", "shop:0", "it grows", Some(7));
+        }
+        if second >= 5 && second.is_multiple_of(5) {
+            let level = if second < 5000 { Level::Bad } else { Level::Good };
+            engine.see(second * SECOND, "leak", "shop:0", level, "it grows");
+        }
+    });
+    assert_eq!(
+        told,
+        [
+            "8 leak shop:0 Firing 1",
+            "3613 leak shop:0 Repeated 1",
+            "5065 leak shop:0 Resolved 1"
+        ]
+    );
+    // One that no look ever shows stays what it was.
+    let told = run(&mut engine, 6000, 12_000, &|_| false, &mut |engine, second| {
+        if second == 6000 {
+            engine.occur(second * SECOND, "leak", "shop:1", "it was killed", Some(8));
+        }
+        if second.is_multiple_of(5) {
+            engine.see(second * SECOND, "leak", "shop:1", Level::Good, "");
+        }
+    });
+    assert_eq!(told, ["6005 leak shop:1 Firing 1"]);
+}
