@@ -119,8 +119,10 @@ pub struct Detector {
     least_amount: f64,
     /// Seconds of a window now.
     length: f64,
-    /// When the first window begins.
+    /// When the first window begins: not before the first value.
     begin: f64,
+    /// There was a value.
+    begun: bool,
     floors: Vec<f64>,
     /// Lowest of the window that runs, and its number.
     running: Option<(usize, f64)>,
@@ -130,14 +132,16 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// Of a process that was started at `started`, in seconds of any clock that does not jump. `least_amount`: growth
-    /// below it is nobody's concern, in the figure's unit.
+    /// Of a process that was started at `started`, in seconds of any clock that does not jump; judged is from the end of
+    /// its warm-up on, or from the first value if that comes later. `least_amount`: growth below it is nobody's
+    /// concern, in the figure's unit.
     pub fn new(spans: Spans, least_amount: f64, started: f64) -> Self {
         Self {
             spans,
             least_amount,
             length: spans.window,
             begin: started + spans.warm_up,
+            begun: false,
             floors: Vec::new(),
             running: None,
             finding: None,
@@ -154,6 +158,10 @@ impl Detector {
     pub fn push(&mut self, at: f64, value: f64) -> Option<Change> {
         if !value.is_finite() || at < self.begin {
             return None;
+        }
+        // A process may be older than whoever looks at it: of the time before nothing is known.
+        if !std::mem::replace(&mut self.begun, true) {
+            self.begin = at;
         }
         let number = whole((at - self.begin) / self.length);
         match &mut self.running {
@@ -482,6 +490,22 @@ mod tests {
         ] {
             assert_eq!(Spans::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn an_old_process_is_judged_from_the_first_value_on() {
+        // A daemon that begins when the process is a month old.
+        let month = 30.0 * 86_400.0;
+        let first = |from: f64| {
+            let mut detector = Detector::new(Spans::default(), 4.0 * MB, 0.0);
+            (0..RUN).step_by(STEP).map(|at| from + at as f64).find(|at| {
+                let change = detector.push(*at, 50.0 * MB + (*at - from) * 2000.0);
+                matches!(change, Some(Change::Began(_)))
+            })
+        };
+        let young = first(0.0).expect("it is found in a young process");
+        let old = first(month).expect("it is found in an old one");
+        assert!(old - month <= young, "after {} s, {young} s", old - month);
     }
 
     #[test]
