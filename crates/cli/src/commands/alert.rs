@@ -11,7 +11,7 @@ use crate::{
     args::AlertVerb,
     connect::connect_or_start,
     exit::Exit,
-    output::{Output, Paint, time},
+    output::{Output, Paint, clean::clean, time},
     settings::Settings,
 };
 
@@ -66,7 +66,7 @@ async fn list(settings: &Settings, output: Output) -> anyhow::Result<Exit> {
             alert.severity.as_str(),
             output.paint(paint, &alert.rule),
             alert.subject,
-            alert.text,
+            clean(&alert.text),
             clock.text(alert.since),
         );
     }
@@ -76,7 +76,7 @@ async fn list(settings: &Settings, output: Output) -> anyhow::Result<Exit> {
     title(&mut text, "channels");
     for channel in &view.channels {
         let trouble = match &channel.trouble {
-            Some(why) => format!("  {}", output.paint(Paint::Bad, why)),
+            Some(why) => format!("  {}", output.paint(Paint::Bad, &clean(why))),
             None => String::new(),
         };
         let _ = writeln!(
@@ -118,12 +118,12 @@ fn silence_line(silence: &Silence, clock: &time::Clock) -> String {
         "" => String::new(),
         why => format!(": {why}"),
     };
-    format!(
+    clean(&format!(
         "{} until {} ({}){why}",
         silence.app,
         clock.text(silence.until),
         silence.who
-    )
+    ))
 }
 
 async fn test(channel: Option<String>, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
@@ -150,9 +150,10 @@ async fn test(channel: Option<String>, settings: &Settings, output: Output) -> a
                     tested.took_ms
                 ),
                 Some(why) => format!(
-                    "{}: {}: {why}",
+                    "{}: {}: {}",
                     tested.channel,
-                    output.paint(Paint::Bad, "failed")
+                    output.paint(Paint::Bad, "failed"),
+                    clean(why)
                 ),
             })
             .collect();
@@ -191,12 +192,12 @@ fn line(delivery: &Delivery, clock: &time::Clock, output: Output) -> String {
         tries => format!("{tries} tries"),
     };
     let last = delivery.attempts.last().and_then(|last| last.error.as_ref());
-    let error = last.map_or_else(String::new, |error| format!("; last: {error}"));
+    let error = last.map_or_else(String::new, |error| format!("; last: {}", clean(error)));
     format!(
         "{}  {}: {state} after {tries}  {}{error}",
         clock.text(delivery.at),
         delivery.channel,
-        delivery.message.summary
+        clean(&delivery.message.summary)
     )
 }
 

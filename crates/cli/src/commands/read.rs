@@ -14,6 +14,7 @@ use crate::{
     exit::{Advised, Exit},
     output::{
         Output,
+        clean::clean,
         logs::{Look, Printer},
         time,
     },
@@ -75,7 +76,7 @@ pub(crate) async fn logs(logs: &Logs, settings: &Settings, output: Output) -> an
     Ok(Exit::Done)
 }
 
-/// An event on one line.
+/// An event on one line, without anything that could move the cursor.
 pub(crate) fn event_line(event: &Event, clock: &time::Clock) -> String {
     let mut line = format!("{}  {:<8} {}", clock.text(event.at), event.what, event.target);
     if !event.why.is_empty() {
@@ -87,7 +88,7 @@ pub(crate) fn event_line(event: &Event, clock: &time::Clock) -> String {
     if event.who != "upkeep" {
         line.push_str(&format!("  ({})", event.who));
     }
-    line
+    clean(&line)
 }
 
 /// A point in time, as it was written.

@@ -18,7 +18,9 @@ use crate::{
     connect::connect_or_start,
     exit::Exit,
     output::{
-        Output, Paint, health,
+        Output, Paint,
+        clean::clean,
+        health,
         logs::{Look, Printer},
         schedule, table, time,
     },
@@ -70,8 +72,8 @@ fn all(app: &AppView, list: &CrashList, output: Output) -> anyhow::Result<Exit> 
                 clock.text(crash.at),
                 app.name,
                 crash.index,
-                crash.cause,
-                crash.verdict
+                clean(&crash.cause),
+                clean(&crash.verdict)
             )
         })
         .collect();
@@ -115,7 +117,8 @@ async fn state(client: &mut Client, app: &AppView, path: &str, output: Output) -
     let mut text = schedule::lines(app);
     for instance in &app.instances {
         let state = table::state(app, instance, output);
-        let _ = writeln!(text, "{}:{}  {state}: {}", app.name, instance.index, instance.why);
+        let why = clean(&instance.why);
+        let _ = writeln!(text, "{}:{}  {state}: {why}", app.name, instance.index);
         text.push_str(&health::lines(instance));
         for leak in table::leaks(instance) {
             let _ = writeln!(text, "  {leak}");
@@ -157,7 +160,7 @@ pub(super) fn count(crashes: &[CrashSummary]) -> String {
             "{} kept, the last {} ago: {}",
             crashes.len(),
             time::ago(last.at),
-            last.cause
+            clean(&last.cause)
         ),
     }
 }
@@ -189,10 +192,10 @@ fn dossier(crash: &Crash, lines: usize, output: Output) -> String {
         pid => format!(", process {pid}"),
     };
     line("who", &format!("{}:{}{pid}", crash.app, summary.index));
-    line("cause", &output.paint(Paint::Bad, &summary.cause));
-    line("verdict", &summary.verdict);
+    line("cause", &output.paint(Paint::Bad, &clean(&summary.cause)));
+    line("verdict", &clean(&summary.verdict));
     for finding in &crash.findings {
-        line("finding", finding);
+        line("finding", &clean(finding));
     }
     if crash.max_rss_bytes > 0 {
         let limit = crash
@@ -219,7 +222,7 @@ fn dossier(crash: &Crash, lines: usize, output: Output) -> String {
         }
     }
     if let Some(core) = &crash.core {
-        line("core", core);
+        line("core", &clean(core));
     }
     if crash.skipped > 0 {
         line(

@@ -5,12 +5,10 @@ use std::collections::VecDeque;
 use unicode_width::UnicodeWidthChar;
 use upkeep_api::body::{LogLine, Stream};
 
-use crate::output::time::Clock;
+use crate::output::{clean::clean, time::Clock};
 
 /// How many lines are kept of each log. The daemon has the others.
 pub(super) const KEPT: usize = 5000;
-/// Longest line that is kept; `upkeep logs` shows all of it.
-const LONGEST: usize = 16 << 10;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,55 +46,6 @@ impl Shown {
             notice: line.notice,
             text,
         }
-    }
-}
-
-/// Text without control characters and escape sequences; tabs become blanks.
-pub(super) fn clean(text: &str) -> String {
-    let mut end = text.len().min(LONGEST);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut out = String::with_capacity(end);
-    let mut characters = text[..end].chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '\x1b' => skip_escape(&mut characters),
-            '\t' => {
-                out.push(' ');
-                while !out.chars().count().is_multiple_of(8) {
-                    out.push(' ');
-                }
-            }
-            character if character.is_control() => {}
-            character => out.push(character),
-        }
-    }
-    out
-}
-
-/// What follows an escape: a control sequence up to its final byte, a string up to its end, or one character.
-fn skip_escape(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    match characters.next() {
-        Some('[') => {
-            for character in characters.by_ref() {
-                if ('@'..='~').contains(&character) {
-                    return;
-                }
-            }
-        }
-        Some(']' | 'P' | '_' | '^') => {
-            while let Some(character) = characters.next() {
-                if character == '\x07' {
-                    return;
-                }
-                if character == '\x1b' {
-                    characters.next_if_eq(&'\\');
-                    return;
-                }
-            }
-        }
-        _ => {}
     }
 }
 

@@ -314,7 +314,7 @@ impl State {
                     label: String::new(),
                     bad: event.result.starts_with("failed") || event.result.starts_with("refused"),
                     notice: false,
-                    text: super::pane::clean(&event_line(event, clock)),
+                    text: event_line(event, clock),
                 });
                 if fresh {
                     self.events.begin(lines);

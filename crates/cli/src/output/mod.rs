@@ -4,6 +4,7 @@
 //! follow `--color`, then `NO_COLOR`, `CLICOLOR_FORCE` and `FORCE_COLOR`, then whether the stream is a terminal; states
 //! are words, and colour only underlines them.
 
+pub(crate) mod clean;
 pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod progress;
