@@ -34,12 +34,19 @@ use upkeep_model::{
 use upkeep_sys::clock;
 
 use super::message;
-use crate::{apps::health::ask, settings::read_secret};
+use crate::{
+    apps::health::ask,
+    settings::{read_file, read_secret},
+};
 
 /// How long a webhook may take unless said otherwise.
 const WEBHOOK: Span = Span::from_secs(10);
 /// How long a mail may take.
 const MAIL: Duration = Duration::from_mins(1);
+/// No file with certificates is longer.
+const CERTIFICATES_MAX: u64 = 4 << 20;
+/// How much of a text goes into the environment of a command, in characters; all of it is on its standard input.
+const ENVIRONMENT_MAX: usize = 4000;
 /// How long a command may take unless said otherwise.
 const COMMAND: Span = Span::from_secs(30);
 
@@ -54,24 +61,38 @@ pub(super) const fn kind(channel: &Channel) -> &'static str {
     }
 }
 
+/// Why a try came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) why: String,
+    /// The receiver has refused this message and will again: no further try is made.
+    pub(super) is_final: bool,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, is_final: false }
+    }
+}
+
 /// One try.
-pub(super) async fn deliver(channel: &Channel, message: &Message) -> Result<(), String> {
+pub(super) async fn deliver(channel: &Channel, message: &Message) -> Result<(), Failure> {
     if let Some(email) = &channel.email {
         return match tokio::time::timeout(MAIL, mail(email, message)).await {
             Ok(result) => result,
-            Err(_) => Err(format!("`{}` did not take it within 60 s", email.host)),
+            Err(_) => Err(format!("`{}` did not take it within 60 s", email.host).into()),
         };
     }
     if let Some(webhook) = &channel.webhook {
         let timeout = webhook.timeout.unwrap_or(WEBHOOK);
         return match tokio::time::timeout(timeout.into(), post(webhook, message)).await {
             Ok(result) => result,
-            Err(_) => Err(format!("no answer within {timeout}")),
+            Err(_) => Err(format!("no answer within {timeout}").into()),
         };
     }
     match &channel.command {
-        Some(hook) => command(hook, message).await,
-        None => Err("the channel has no way to tell anybody".to_owned()),
+        Some(hook) => command(hook, message).await.map_err(Failure::from),
+        None => Err("the channel has no way to tell anybody".to_owned().into()),
     }
 }
 
@@ -81,7 +102,7 @@ fn secret(path: &str) -> Result<String, String> {
 
 // ---- mail
 
-async fn mail(email: &Email, message: &Message) -> Result<(), String> {
+async fn mail(email: &Email, message: &Message) -> Result<(), Failure> {
     let mailbox = |text: &str| -> Result<Mailbox, String> {
         text.parse()
             .map_err(|error| format!("`{text}` is no address: {error}"))
@@ -100,9 +121,10 @@ async fn mail(email: &Email, message: &Message) -> Result<(), String> {
     for to in &email.to {
         mail = mail.to(mailbox(to)?);
     }
-    let mail = mail
-        .body(message::text(message))
-        .map_err(|error| format!("the mail cannot be written: {error}"))?;
+    let mail = mail.body(message::text(message)).map_err(|error| Failure {
+        why: format!("the mail cannot be written: {error}"),
+        is_final: true,
+    })?;
     let tls = email.tls.unwrap_or_default();
     let parameters = || -> Result<TlsParameters, String> {
         let mut builder = TlsParameters::builder(email.host.clone());
@@ -132,7 +154,10 @@ async fn mail(email: &Email, message: &Message) -> Result<(), String> {
         .send(mail)
         .await
         .map(drop)
-        .map_err(|error| chain(&error))
+        .map_err(|error| Failure {
+            is_final: error.is_permanent(),
+            why: chain(&error),
+        })
 }
 
 /// An error with its causes.
@@ -151,7 +176,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let bytes = read_file(Path::new(path), CERTIFICATES_MAX).map_err(|refusal| refusal.message)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes.0).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(format!("there is no certificate in `{path}`")),
@@ -164,7 +190,7 @@ fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
 trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
-async fn post(webhook: &Webhook, message: &Message) -> Result<(), String> {
+async fn post(webhook: &Webhook, message: &Message) -> Result<(), Failure> {
     let (scheme, authority, path) = webhook.url.parts();
     let (host, port) = split(authority, if scheme == "https" { 443 } else { 80 })?;
     let body = serde_json::to_vec(message).map_err(|error| error.to_string())?;
@@ -220,14 +246,23 @@ async fn post(webhook: &Webhook, message: &Message) -> Result<(), String> {
         status = &mut answer => status.map_err(broken)?,
         end = &mut connection => match end {
             Ok(()) => answer.await.map_err(broken)?,
-            Err(error) => return Err(broken(error)),
+            Err(error) => return Err(broken(error).into()),
         },
     };
     match status.as_u16() {
         200..=299 => Ok(()),
-        300..=399 => Err(format!("status {status}; redirections are not followed")),
-        _ => Err(format!("status {status}")),
+        300..=399 => Err(format!("status {status}; redirections are not followed").into()),
+        code => Err(Failure {
+            why: format!("status {status}"),
+            is_final: is_final(code),
+        }),
     }
+}
+
+/// Whether a status says that the same request will never be taken (RFC 9110, section 15.5): but for 408 (timeout), 425
+/// (too early) and 429 (too many).
+const fn is_final(status: u16) -> bool {
+    matches!(status, 400..=499) && !matches!(status, 408 | 425 | 429)
 }
 
 /// Host and port of `example.org:8443`, `[::1]:80`, `example.org`.
@@ -298,6 +333,12 @@ async fn encrypt(
 
 // ---- command
 
+/// What can stand in an environment: foreign text may hold a NUL, which cannot, and be longer than the kernel takes.
+fn for_environment(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(shown).take(ENVIRONMENT_MAX).collect()
+}
+
 async fn command(hook: &Hook, message: &Message) -> Result<(), String> {
     let timeout = hook.timeout.unwrap_or(COMMAND);
     let input = serde_json::to_vec(message).map_err(|error| error.to_string())?;
@@ -315,6 +356,7 @@ async fn command(hook: &Hook, message: &Message) -> Result<(), String> {
         ("UPKEEP_ALERT_SUMMARY", message.summary.clone()),
         ("UPKEEP_ALERT_SUBJECTS", subjects.join(" ")),
     ];
+    let more = more.map(|(name, text)| (name, for_environment(&text)));
     // As ourselves, with what a program needs and none of our own settings.
     let inherited = ["PATH", "HOME", "LANG", "TZ", "USER"];
     let launch = SpawnSpec {
@@ -343,6 +385,29 @@ mod tests {
             signature(b"key", 1_700_000_000, b"{}"),
             "t=1700000000,v1=9d713ed406bb7076d4123f0dc2c39d2df5c654ed4b0cd56b52c8b4c940bd63ae"
         );
+    }
+
+    #[test]
+    fn what_is_asked_again_and_what_is_not() {
+        let last: Vec<u16> = (200..600).filter(|status| is_final(*status)).collect();
+        assert_eq!(
+            (last.first(), last.last(), last.len()),
+            (Some(&400), Some(&499), 97)
+        );
+        assert!(!is_final(408) && !is_final(425) && !is_final(429));
+    }
+
+    #[tokio::test]
+    async fn a_command_is_told_of_foreign_text_and_reads_long_input() {
+        let run = |script: &str| Hook {
+            run: vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()],
+            timeout: Some(Span::from_secs(20)),
+        };
+        let mut message = message::test("1".to_owned(), 0.0);
+        message.summary = "a\0b\x1b[2J\n".repeat(10_000);
+        // It closes standard error, and reads all that it is given, which is more than a pipe holds.
+        let script = "exec 2>&-; test ${#UPKEEP_ALERT_SUMMARY} -eq 4000 && test $(wc -c) -gt 100000";
+        assert_eq!(command(&run(script), &message).await, Ok(()));
     }
 
     #[test]

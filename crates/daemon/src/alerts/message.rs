@@ -84,8 +84,14 @@ fn brief(entry: &Entry, archive: &Archive) -> Option<CrashBrief> {
     Some(CrashBrief::from(crash))
 }
 
-/// `crash of shop:0: exit code 1 after 3s`, `crash of 7: shop:0, web:1, …`.
+/// The line that all else is about: foreign text in it is one line without control characters.
 fn summary(rule: &str, alerts: &[MessageAlert], more: u32) -> String {
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    words(rule, alerts, more).chars().map(shown).collect()
+}
+
+/// `crash of shop:0: exit code 1 after 3s`, `crash of 7: shop:0, web:1, …`.
+fn words(rule: &str, alerts: &[MessageAlert], more: u32) -> String {
     match alerts {
         [] => format!("{rule}: {more} times"),
         [one] if more == 0 => {

@@ -608,13 +608,13 @@ impl Worker {
             let channel = channel.map(|(_, channel)| channel.clone()).unwrap_or_default();
             let results = self.results.clone();
             Task::spawn_short("delivery", async move {
-                let (tested, at) = attempt(&channel, &name, &message).await;
+                let (result, at, took_ms) = attempt(&channel, &message).await;
                 let done = Done {
                     id: message.id,
                     channel: name,
                     at,
-                    took_ms: tested.took_ms,
-                    result: tested.error.map_or(Ok(()), Err),
+                    took_ms,
+                    result,
                 };
                 // The worker listens until the process ends.
                 let _ = results.send(done).await;
@@ -626,8 +626,13 @@ impl Worker {
         let mut txn = Txn::default();
         // Only to spread tries: where there is no chance to be had, any number does.
         let chance = (clock::monotonic_ms().wrapping_mul(2_654_435_761) >> 16 & 255) as f64 / 255.0;
+        let refused = done.result.as_ref().err().filter(|failure| failure.is_final);
+        let why = refused.map_or_else(
+            || "it was tried for a day".to_owned(),
+            |failure| format!("its receiver refused it ({})", failure.why),
+        );
         let given_up = self.queue.done(&mut txn, done, Instant::now(), chance);
-        let log = given_up_events(given_up.as_slice(), "it was tried for a day");
+        let log = given_up_events(given_up.as_slice(), &why);
         self.commit(txn, log).await;
     }
 
@@ -692,7 +697,12 @@ impl Worker {
                         took_ms: 0,
                     };
                 }
-                attempt(channel, name, message).await.0
+                let (result, _, took_ms) = attempt(channel, message).await;
+                Tested {
+                    channel: name.clone(),
+                    error: result.err().map(|failure| failure.why),
+                    took_ms,
+                }
             });
             let channels = futures_util::future::join_all(tries).await;
             // Whoever asked may have gone away.
@@ -821,17 +831,15 @@ struct Finding {
     text: String,
 }
 
-/// One try, and when it began.
-async fn attempt(channel: &Channel, name: &str, message: &upkeep_api::alert::Message) -> (Tested, f64) {
+/// One try, when it began, and how long it took in ms.
+async fn attempt(
+    channel: &Channel,
+    message: &upkeep_api::alert::Message,
+) -> (Result<(), channel::Failure>, f64, u64) {
     let (at, begun) = (events::now(), Instant::now());
-    let error = channel::deliver(channel, message).await.err();
+    let result = channel::deliver(channel, message).await;
     let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let tested = Tested {
-        channel: name.to_owned(),
-        error,
-        took_ms,
-    };
-    (tested, at)
+    (result, at, took_ms)
 }
 
 #[expect(

@@ -13,6 +13,8 @@ use tokio::time::Instant;
 use upkeep_api::alert::{Attempt, Delivery, DeliveryState, Message};
 use upkeep_store::{Store, StoreError, Txn};
 
+use super::channel::Failure;
+
 /// Where they are in the store.
 pub(super) const PREFIX: &str = "/alerts/deliveries/";
 /// How many may wait; if there are more the oldest is given up.
@@ -55,7 +57,7 @@ pub(super) struct Done {
     pub(super) channel: String,
     pub(super) at: f64,
     pub(super) took_ms: u64,
-    pub(super) result: Result<(), String>,
+    pub(super) result: Result<(), Failure>,
 }
 
 /// Where a delivery is in the store.
@@ -174,7 +176,7 @@ impl Queue {
         self.busy.remove(&done.channel);
         match &done.result {
             Ok(()) => self.trouble.remove(&done.channel),
-            Err(why) => self.trouble.insert(done.channel.clone(), why.clone()),
+            Err(failure) => self.trouble.insert(done.channel.clone(), failure.why.clone()),
         };
         let mut delivery = self.waiting.remove(&done.id)?.delivery;
         delivery.tries = delivery.tries.saturating_add(1);
@@ -184,13 +186,14 @@ impl Queue {
         delivery.attempts.push(Attempt {
             at: done.at,
             took_ms: done.took_ms,
-            error: done.result.clone().err(),
+            error: done.result.as_ref().err().map(|failure| failure.why.clone()),
         });
-        if done.result.is_ok() {
+        let Err(failure) = &done.result else {
             self.end(txn, delivery, DeliveryState::Delivered);
             return None;
-        }
-        if done.at - delivery.at > PATIENCE_S {
+        };
+        // Else it would hold up all that come after it.
+        if failure.is_final || done.at - delivery.at > PATIENCE_S {
             return Some(self.end(txn, delivery, DeliveryState::GaveUp));
         }
         let pause = pause(delivery.tries, chance);
@@ -246,7 +249,12 @@ mod tests {
         super::super::message::test(id.to_owned(), at)
     }
 
-    fn done(id: &str, at: f64, result: Result<(), String>) -> Done {
+    fn no(is_final: bool) -> Result<(), Failure> {
+        let why = "no".to_owned();
+        Err(Failure { why, is_final })
+    }
+
+    fn done(id: &str, at: f64, result: Result<(), Failure>) -> Done {
         Done {
             id: id.to_owned(),
             channel: "ops".to_owned(),
@@ -270,7 +278,7 @@ mod tests {
             .collect();
         assert_eq!(taken, ["1", "3"]);
         assert_eq!(queue.take_due(now).len(), 0, "both channels are busy");
-        queue.done(&mut txn, done("1", 1.0, Err("no".to_owned())), now, 0.5);
+        queue.done(&mut txn, done("1", 1.0, no(false)), now, 0.5);
         assert_eq!(
             queue.next_due(),
             Some(now + FIRST),
@@ -281,17 +289,27 @@ mod tests {
         assert_eq!(queue.take_due(later)[0].1.id, "1");
         assert!(queue.done(&mut txn, done("1", 3.0, Ok(())), later, 0.5).is_none());
         assert_eq!(queue.take_due(later)[0].1.id, "2");
-        let gave_up = queue.done(
-            &mut txn,
-            done("2", PATIENCE_S + 1.0, Err("no".to_owned())),
-            later,
-            0.5,
-        );
+        let gave_up = queue.done(&mut txn, done("2", PATIENCE_S + 1.0, no(false)), later, 0.5);
         assert_eq!(
             gave_up.map(|delivery| delivery.state),
             Some(DeliveryState::GaveUp)
         );
         assert_eq!(queue.state_of("ops"), (0, Some("no".to_owned())));
+    }
+
+    #[test]
+    fn what_is_refused_for_good_holds_up_nothing() {
+        let (mut queue, mut txn, now) = (Queue::default(), Txn::default(), Instant::now());
+        for id in ["1", "2"] {
+            queue.add(&mut txn, "ops", message(id, 0.0), now);
+        }
+        assert_eq!(queue.take_due(now)[0].1.id, "1");
+        let gave_up = queue.done(&mut txn, done("1", 1.0, no(true)), now, 0.5);
+        assert_eq!(
+            gave_up.map(|delivery| delivery.state),
+            Some(DeliveryState::GaveUp)
+        );
+        assert_eq!(queue.take_due(now)[0].1.id, "2");
     }
 
     #[test]

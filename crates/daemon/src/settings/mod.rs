@@ -219,19 +219,36 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Refusal {
 /// No secret is longer.
 const SECRET_MAX: u64 = 64 << 10;
 
-/// The content of a file with a secret, without blanks around it. Refused if others can read the file.
-pub(crate) fn read_secret(path: &Path) -> Result<String, Refusal> {
-    use std::io::Read;
+/// The content of a file and its mode. Never waits: what is no regular file (a pipe that nobody writes into) is refused,
+/// and so is what is longer than `max` bytes.
+pub(crate) fn read_file(path: &Path, max: u64) -> Result<(Vec<u8>, u32), Refusal> {
+    use std::{io::Read, os::unix::fs::OpenOptionsExt};
     let fail = |error: std::io::Error| unreadable(path, &error);
-    let file = std::fs::File::open(path).map_err(fail)?;
+    let refuse = |why: String| {
+        let text = format!("failed to read `{}`: {why}", path.display());
+        Err(Refusal::new(Code::Invalid, text))
+    };
+    // Closed on exec by default.
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
     if !metadata.is_file() {
-        return Err(Refusal::new(
-            Code::Invalid,
-            format!("failed to read `{}`: it is no file", path.display()),
-        ));
+        return refuse("it is no file".to_owned());
     }
-    let mode = metadata.permissions().mode();
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > max {
+        return refuse(format!("it is longer than {max} bytes"));
+    }
+    Ok((bytes, metadata.permissions().mode()))
+}
+
+/// The content of a file with a secret, without blanks around it. Refused if others can read the file.
+pub(crate) fn read_secret(path: &Path) -> Result<String, Refusal> {
+    let (bytes, mode) = read_file(path, SECRET_MAX)?;
     if mode & 0o077 != 0 {
         return Err(Refusal::new(
             Code::Invalid,
@@ -243,8 +260,10 @@ pub(crate) fn read_secret(path: &Path) -> Result<String, Refusal> {
         )
         .hint(format!("`chmod 600 {}`", path.display())));
     }
-    let mut text = String::new();
-    file.take(SECRET_MAX).read_to_string(&mut text).map_err(fail)?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        let why = format!("failed to read `{}`: it is no text in UTF-8", path.display());
+        Refusal::new(Code::Invalid, why)
+    })?;
     let secret = text.trim();
     if secret.is_empty() {
         return Err(Refusal::new(
@@ -315,6 +334,24 @@ mod tests {
         assert_eq!(told.len(), 1);
         let next = Holder::load(store.as_ref(), events).expect("settings");
         assert_eq!(next.view(), holder.view());
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let home = tempfile::tempdir().expect("a directory");
+        let pipe = home.path().join("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+        let refusal = read_secret(&pipe).expect_err("nobody writes into it");
+        assert!(refusal.message.ends_with("it is no file"), "{}", refusal.message);
+        let long = home.path().join("long");
+        std::fs::write(&long, "a".repeat(70_000)).expect("a file");
+        let refusal = read_file(&long, SECRET_MAX).expect_err("it is long");
+        assert!(
+            refusal.message.ends_with("longer than 65536 bytes"),
+            "{}",
+            refusal.message
+        );
     }
 
     #[test]

@@ -196,29 +196,33 @@ pub(crate) async fn run_with_input(
     };
     let mut feed = std::pin::pin!(feed);
     let mut fed = false;
-    if let Some(mut errors) = child.stderr.take() {
-        let mut block = [0_u8; 1024];
-        loop {
-            // To the end of the program, not of the pipe: what it left behind may hold that.
-            tokio::select! {
-                biased;
-                // Cancel-safe: what was read is in the block.
-                read = errors.read(&mut block) => match read {
-                    Ok(0) | Err(_) => break,
-                    Ok(count) => {
-                        said.extend_from_slice(&block[..count]);
-                        let surplus = said.len().saturating_sub(SAID_MAX);
-                        said.drain(..surplus);
-                    }
-                },
-                // Polled on from round to round.
-                () = &mut feed, if !fed => fed = true,
-                // Cancel-safe: the status is kept in the child.
-                _ = child.wait() => break,
+    let mut errors = child.stderr.take();
+    let mut block = [0_u8; 1024];
+    let status = loop {
+        let read = async {
+            match &mut errors {
+                Some(errors) => errors.read(&mut block).await,
+                None => std::future::pending().await,
             }
+        };
+        // To the end of the program, not of the pipe: what it left behind may hold that, or it may have closed it.
+        tokio::select! {
+            biased;
+            // Cancel-safe: what was read is in the block.
+            read = read => match read {
+                Ok(0) | Err(_) => errors = None,
+                Ok(count) => {
+                    said.extend_from_slice(&block[..count]);
+                    let surplus = said.len().saturating_sub(SAID_MAX);
+                    said.drain(..surplus);
+                }
+            },
+            // Polled on from round to round.
+            () = &mut feed, if !fed => fed = true,
+            // Cancel-safe: the status is kept in the child.
+            status = child.wait() => break status.map_err(|error| error.to_string())?,
         }
-    }
-    let status = child.wait().await.map_err(|error| error.to_string())?;
+    };
     if status.success() {
         group.0 = None;
         return Ok(());
