@@ -26,6 +26,10 @@ pub(crate) const POINTS: usize = 300;
 /// And at most.
 pub(crate) const POINTS_MAX: usize = 10_000;
 
+/// Values of all series of an answer together: where there are more, steps are longer. They are 32 bytes each while
+/// they are gathered.
+pub(crate) const VALUES_MAX: usize = 200_000;
+
 /// What is asked, in Unix seconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Query<'a> {
@@ -201,7 +205,6 @@ impl History {
     pub(crate) fn query(&self, query: &Query<'_>, now: u64) -> MetricsAnswer {
         let since = (query.since.max(0.0) as u64).min(now);
         let until = (query.until.max(0.0) as u64).clamp(since, now + 1);
-        let grid = Grid::new(since, until, now, query.points.clamp(1, POINTS_MAX));
         let mut series = Vec::new();
         // One group is one app, one instance, or the machine.
         let mut groups: BTreeMap<(Option<AppName>, Option<u32>), Vec<u32>> = BTreeMap::new();
@@ -218,16 +221,22 @@ impl History {
                 groups.entry((app, index)).or_default().push(id);
             }
         }
+        let asked = |app: &Option<AppName>| -> Vec<(&Metric, usize)> {
+            let of = if app.is_some() { Of::Instance } else { Of::Host };
+            METRICS
+                .iter()
+                .filter(|metric| {
+                    metric.of == of && (query.metrics.is_empty() || query.metrics.contains(&metric.name))
+                })
+                .filter_map(|metric| Some((metric, column(metric)?)))
+                .collect()
+        };
+        let count: usize = groups.keys().map(|(app, _)| asked(app).len()).sum();
+        let points = query.points.min(VALUES_MAX / count.max(1));
+        let grid = Grid::new(since, until, now, points.clamp(1, POINTS_MAX));
         for ((app, index), ids) in groups {
             let of = if app.is_some() { Of::Instance } else { Of::Host };
-            let asked = |metric: &&Metric| {
-                metric.of == of && (query.metrics.is_empty() || query.metrics.contains(&metric.name))
-            };
-            let metrics: Vec<(&Metric, usize)> = METRICS
-                .iter()
-                .filter(asked)
-                .filter_map(|metric| Some((metric, column(metric)?)))
-                .collect();
+            let metrics = asked(&app);
             let mut gathered: Vec<Gathered> = metrics
                 .iter()
                 .map(|(_, column)| Gathered::new(*column, &grid))
