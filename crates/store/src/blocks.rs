@@ -103,17 +103,39 @@ impl Blocks {
         self.collect((kind, 0, 0)..(kind, u32::MAX, u64::MAX))
     }
 
+    /// The highest number of a series that has blocks of a kind.
+    pub fn last_series(&self, kind: u8) -> Result<Option<u32>, StoreError> {
+        self.read(0, |database| last_series(database, kind))
+    }
+
     fn collect(&self, range: Range<Key>) -> Result<Vec<(Key, Vec<u8>)>, StoreError> {
+        self.read(range.start.1, |database| collect(database, range))
+    }
+
+    fn read<T>(
+        &self,
+        series: u32,
+        read: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
         let fail = |why: String| StoreError::Read {
-            what: format!("blocks of series {}", range.start.1),
+            what: format!("blocks of series {series}"),
             why,
         };
         let guard = self.database.read().map_err(|_| StoreError::Closed)?;
         let database = guard
             .as_ref()
             .ok_or_else(|| fail("the file could not be reopened after an error".to_owned()))?;
-        collect(database, range.clone()).map_err(|error| fail(error.to_string()))
+        read(database).map_err(|error| fail(error.to_string()))
     }
+}
+
+fn last_series(database: &Database, kind: u8) -> Result<Option<u32>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let table = transaction.open_table(BLOCKS)?;
+    let last = table
+        .range((kind, 0, 0)..=(kind, u32::MAX, u64::MAX))?
+        .next_back();
+    Ok(last.transpose()?.map(|(key, _)| key.value().1))
 }
 
 fn collect(database: &Database, range: Range<Key>) -> Result<Vec<(Key, Vec<u8>)>, redb::Error> {

@@ -104,7 +104,10 @@ pub(crate) struct History {
 #[derive(Debug, Default)]
 struct Live {
     ids: BTreeMap<SeriesName, u32>,
+    /// Above every number that is anywhere on disk, named or not.
     next_id: u32,
+    /// Names that the writer does not have yet.
+    unnamed: Vec<(u32, Named)>,
     series: BTreeMap<u32, Series>,
     /// Unix seconds of the last push.
     now: u64,
@@ -233,16 +236,19 @@ impl History {
             if let Ok(named) = serde_json::from_slice::<Named>(&bytes) {
                 live.ids.insert(named.name, id);
             }
-            live.next_id = live.next_id.max(id + 1);
+        }
+        // Figures whose name was lost must not become another's.
+        for kind in [NAMES, TENS, FIVES] {
+            live.keep_off(blocks.last_series(kind)?);
         }
         let writer = WriterThread::start(blocks).map_err(|error| StoreError::Open {
             path: path.to_owned(),
             why: error.to_string(),
         })?;
-        let from = now.saturating_sub(SECONDS_KEPT + 2 * TENS_BLOCK);
+        // However old it is: the machine may have been off for a night. The writer keeps it short.
         let journal = writer
             .blocks()
-            .range(JOURNAL, 0, from..now.saturating_add(SLEW + 1))?;
+            .range(JOURNAL, 0, 0..now.saturating_add(SLEW + 1))?;
         for (at, bytes) in journal {
             live.replay(at, &bytes, &writer);
         }
@@ -264,16 +270,39 @@ impl History {
             return *id;
         }
         let id = live.next_id;
-        live.next_id += 1;
+        live.keep_off(Some(id));
         live.ids.insert(name.clone(), id);
-        self.send(Job::Names(vec![(
-            id,
-            Named {
-                name: name.clone(),
-                seen: live.now,
-            },
-        )]));
+        let named = Named {
+            name: name.clone(),
+            seen: live.now,
+        };
+        live.unnamed.push((id, named));
         id
+    }
+
+    /// Hands all new names to the writer in one job; what it has no room for waits for the next second.
+    fn send_names(&self, live: &mut Live) {
+        let names = std::mem::take(&mut live.unnamed);
+        if let Some(writer) = self.writer.as_ref().filter(|_| !names.is_empty()) {
+            live.unnamed = writer.try_names(names);
+        }
+    }
+
+    /// The daemon ends in order: writes down what runs. Waits for the disk, but not for long.
+    pub(crate) fn end(&self) {
+        let mut live = self.live();
+        if live.now == 0 {
+            return;
+        }
+        self.send_names(&mut live);
+        self.end_ten(&mut live);
+        let (blocks, names) = live.take_blocks();
+        self.send(Job::Blocks(blocks));
+        self.send(Job::Names(names));
+        drop(live);
+        if let Some(writer) = &self.writer {
+            writer.end();
+        }
     }
 
     fn send(&self, job: Job) {
@@ -312,6 +341,7 @@ impl History {
             series.sum.add(&row, &series.scales);
             series.sum_rows += 1;
         }
+        self.send_names(&mut live);
     }
 
     fn turn_back(&self, live: &mut Live, now: u64) {
@@ -417,6 +447,12 @@ impl History {
 }
 
 impl Live {
+    /// No new series gets this number.
+    fn keep_off(&mut self, id: Option<u32>) {
+        let above = id.map_or(0, |id| id.saturating_add(1));
+        self.next_id = self.next_id.max(above);
+    }
+
     /// The open blocks of all series.
     fn take_blocks(&mut self) -> (Vec<write::Block>, Vec<(u32, Named)>) {
         let (mut blocks, mut names) = (Vec::new(), Vec::new());
@@ -451,6 +487,7 @@ impl Live {
         let names: BTreeMap<u32, SeriesName> =
             self.ids.iter().map(|(name, id)| (*id, name.clone())).collect();
         while let Some((id, seconds, tens)) = entry(&mut rest) {
+            self.keep_off(Some(id));
             let Some(name) = names.get(&id) else { continue };
             let series = self.series.entry(id).or_insert_with(|| Series::new(name.clone()));
             for row in Reader::new(seconds) {

@@ -112,9 +112,10 @@ impl Sampler {
             let wait = 1000 - (clock::unix_ms() + 500) % 1000;
             match stop.recv_timeout(Duration::from_millis(wait)) {
                 Err(RecvTimeoutError::Timeout) => self.tick(),
-                _ => return,
+                _ => break,
             }
         }
+        self.metrics.history.end();
     }
 
     /// One second.

@@ -1,12 +1,13 @@
 //! The thread that writes the history, so that a slow disk holds up nobody.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
+    time::Duration,
 };
 
 use upkeep_api::metrics::Of;
@@ -30,6 +31,8 @@ use crate::main_loop::note;
 const QUEUE: usize = 64;
 /// Bytes of blocks that are kept for a disk that takes none.
 const UNWRITTEN: usize = 4 << 20;
+/// How long the end of the daemon waits for a disk.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Series in one transaction, so that memory stays small.
 const GROUP: usize = 32;
 
@@ -60,7 +63,6 @@ pub(super) enum Job {
         now: u64,
     },
     /// All before is written when this is answered.
-    #[cfg(test)]
     Flush(SyncSender<()>),
 }
 
@@ -105,6 +107,26 @@ impl WriterThread {
         }
     }
 
+    /// Gives names to be written; returned are those for which there is no room now.
+    pub(super) fn try_names(&self, names: Vec<(u32, Named)>) -> Vec<(u32, Named)> {
+        let sent = self.queue.as_ref().map(|queue| queue.try_send(Job::Names(names)));
+        match sent {
+            Some(Err(TrySendError::Full(Job::Names(names)))) => names,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Waits until all that was sent is written, or [`PATIENCE`] is over.
+    pub(super) fn end(&self) {
+        let (answer, answered) = sync_channel(1);
+        if let Some(queue) = &self.queue
+            && queue.try_send(Job::Flush(answer)).is_ok()
+        {
+            // A disk that is stuck does not keep the daemon from its end: the journal has what is lost here.
+            let _ = answered.recv_timeout(PATIENCE);
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn flush(&self) {
         let (answer, answered) = sync_channel(1);
@@ -127,9 +149,11 @@ impl Drop for WriterThread {
     }
 }
 
-/// Blocks that the disk did not take.
+/// Blocks and names that the disk did not take.
 #[derive(Debug, Default)]
 struct Unwritten {
+    /// By series, of which there are not many.
+    names: BTreeMap<u32, Named>,
     blocks: VecDeque<Block>,
     bytes: usize,
     /// It was said that the disk takes nothing.
@@ -141,7 +165,6 @@ fn run(blocks: &Blocks, jobs: &Receiver<Job>) {
     let mut next = None;
     while let Some(job) = next.take().or_else(|| jobs.recv().ok()) {
         let outcome = match job {
-            #[cfg(test)]
             Job::Flush(answer) => {
                 // Who asked may have left.
                 let _ = answer.send(());
@@ -162,7 +185,10 @@ fn run(blocks: &Blocks, jobs: &Receiver<Job>) {
                 }
                 blocks.write(&Batch { deletes, puts })
             }
-            Job::Names(names) => write_names(blocks, &names),
+            Job::Names(names) => {
+                unwritten.names.extend(names);
+                Ok(())
+            }
             Job::Retain { now, known } => retain(blocks, now, &known),
             Job::TurnBack { now } => blocks.write(&Batch {
                 deletes: vec![(JOURNAL, 0, now..u64::MAX)],
@@ -181,6 +207,8 @@ fn run(blocks: &Blocks, jobs: &Receiver<Job>) {
 
 impl Unwritten {
     fn write(&mut self, blocks: &Blocks) -> Result<(), StoreError> {
+        write_names(blocks, &self.names)?;
+        self.names.clear();
         while !self.blocks.is_empty() {
             let count = self.blocks.len().min(GROUP);
             let mut batch = Batch::default();
@@ -216,7 +244,7 @@ impl Unwritten {
     }
 }
 
-fn write_names(blocks: &Blocks, names: &[(u32, Named)]) -> Result<(), StoreError> {
+fn write_names(blocks: &Blocks, names: &BTreeMap<u32, Named>) -> Result<(), StoreError> {
     if names.is_empty() {
         return Ok(());
     }
