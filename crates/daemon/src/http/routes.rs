@@ -168,7 +168,11 @@ async fn list_apps(State(shared): Api, _: Authorized) -> Answer {
 async fn show_app(State(shared): Api, _: Authorized, Path(name): Path<String>) -> Answer {
     let (name, entry) = known(&shared, &name)?;
     let mut view = view::app(&name, &entry, &shared.usage);
-    view.logs = log_sources(&shared, &entry);
+    let (reader, of) = (Arc::clone(&shared), entry.clone());
+    // A disk may be slow.
+    view.logs = tokio::task::spawn_blocking(move || log_sources(&reader, &of))
+        .await
+        .unwrap_or_default();
     view.log_sinks = shared.sinks.lock().map_or_else(
         |_| Vec::new(),
         |sinks| sinks.get(&name).cloned().unwrap_or_default(),
@@ -218,14 +222,18 @@ pub(super) fn log_places(shared: &Shared, entry: &AppEntry) -> Vec<launch::LogPl
 }
 
 fn log_sources(shared: &Shared, entry: &AppEntry) -> Vec<LogSource> {
-    let statuses = shared
-        .statuses
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    // The pump wants the statuses too: nothing is read from a disk while they are held.
+    let status_of = |pipe: &str| {
+        let statuses = shared
+            .statuses
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        statuses.get(pipe).cloned().unwrap_or_default()
+    };
     log_places(shared, entry)
         .into_iter()
         .map(|place| {
-            let status = statuses.get(&place.pipe).cloned().unwrap_or_default();
+            let status = status_of(&place.pipe);
             let usage = packed::usage(&place.path);
             let accounting = status.accounting();
             let rate = status.rate();

@@ -16,9 +16,9 @@
 //! written as far as it has come and marked; its rest becomes a line of its own.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
 };
 
@@ -27,7 +27,7 @@ use upkeep_api::body::Stream;
 use upkeep_model::logs::LogFormat;
 use upkeep_sys::clock;
 
-use super::names::with_suffix;
+use super::{beside, names::with_suffix};
 
 /// Length of the note: longer than any, so that a shorter one leaves nothing of a longer one.
 const NOTE: usize = 1024;
@@ -112,14 +112,7 @@ pub(super) struct Batch {
 }
 
 fn open(path: &Path, make: bool) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(make)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0))
-        .open(path)
+    beside::write(path, make, false)
 }
 
 impl Batch {
@@ -204,7 +197,7 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, OpenOptions};
 
     use super::*;
 

@@ -13,6 +13,7 @@ use upkeep_model::logs::Every;
 
 use super::{
     batch::{Batch, Form},
+    beside,
     ledger::Ledger,
     names::{index_path, numbered, rotated},
     period::next_boundary,
@@ -125,7 +126,8 @@ impl LogFile {
             return 0;
         }
         let mut record = [0_u8; INDEX_RECORD];
-        let read = File::open(index_path(&self.path)).and_then(|index| index.read_exact_at(&mut record, 0));
+        let read =
+            beside::read(&index_path(&self.path)).and_then(|index| index.read_exact_at(&mut record, 0));
         match (read, record[..8].try_into()) {
             (Ok(()), Ok(ms)) => u64::from_le_bytes(ms),
             // No index: it is at least as old as its last byte.
@@ -263,9 +265,8 @@ impl LogFile {
     fn is_at_its_path(&self) -> io::Result<bool> {
         let ours = self.file.metadata()?;
         match fs::symlink_metadata(&self.path) {
-            Ok(found) => {
-                Ok(found.file_type().is_symlink() || (found.ino(), found.dev()) == (ours.ino(), ours.dev()))
-            }
+            Ok(found) => Ok((found.file_type().is_symlink() && !self.guarded)
+                || (found.ino(), found.dev()) == (ours.ino(), ours.dev())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
@@ -273,12 +274,8 @@ impl LogFile {
 
     fn open_index(&mut self) {
         self.indexed_at = 0;
-        self.index = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(index_path(&self.path))
-            .ok();
+        // What somebody has put in its place stays as it is: times are coarse then.
+        self.index = beside::write(&index_path(&self.path), true, true).ok();
         // A torn record (the disk was full) would shift all that follow.
         if let Some(index) = &self.index
             && let Ok(length) = index.metadata().map(|metadata| metadata.len())

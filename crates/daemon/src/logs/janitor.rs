@@ -35,6 +35,7 @@ use upkeep_sys::clock;
 use upkeep_model::settings::LogSettings;
 
 use super::{
+    beside,
     ledger::{Ledger, Ledgers, lock},
     names::{Rotated, index_path, logs_in, packed_path, rotated, unfinished_path},
     packed::{self, Packed},
@@ -42,6 +43,10 @@ use super::{
 
 /// How often the clock alone is reason to look.
 pub(super) const STEP: Duration = Duration::from_secs(5);
+
+/// So many bytes of a file are read to count its lines; those of the rest are estimated. A file with holes may be
+/// longer than its disk.
+const COUNT_MAX: u64 = 4 << 30;
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -399,18 +404,8 @@ impl Shared {
             return Ok(false);
         };
         // What somebody has put in its place is not followed.
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        let from = OpenOptions::new()
-            .read(true)
-            .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
-            .open(&file.path)?;
+        let from = beside::read_itself(&file.path)?;
         let metadata = from.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "it is no regular file",
-            ));
-        }
         let unfinished = unfinished_path(&file.path);
         remove(&unfinished)?;
         let mut to = OpenOptions::new()
@@ -508,15 +503,16 @@ fn changed(path: &Path) -> u64 {
 /// Lines and bytes of a rotated file. It may change its form meanwhile; the caller holds the lock that forbids it.
 fn count(file: &Rotated) -> io::Result<(u64, u64)> {
     use std::io::Read;
-    match File::open(packed_path(&file.path)) {
+    match beside::read(&packed_path(&file.path)) {
         Ok(packed) => {
             let packed = Packed::open(packed)?;
             return Ok((packed.lines(), packed.length()));
         }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if !beside::is_none_of_ours(&error) => return Err(error),
         Err(_) => {}
     }
-    let mut file = File::open(&file.path)?;
+    let mut file = beside::read(&file.path)?;
+    let whole = file.metadata()?.len();
     let mut buffer = vec![0_u8; 128 << 10];
     let (mut lines, mut bytes) = (0, 0);
     loop {
@@ -526,6 +522,10 @@ fn count(file: &Rotated) -> io::Result<(u64, u64)> {
         }
         lines += memchr::memchr_iter(b'\n', &buffer[..length]).count() as u64;
         bytes += length as u64;
+        if bytes >= COUNT_MAX && whole > bytes {
+            let estimated = u128::from(lines) * u128::from(whole) / u128::from(bytes);
+            return Ok((u64::try_from(estimated).unwrap_or(u64::MAX), whole));
+        }
     }
 }
 

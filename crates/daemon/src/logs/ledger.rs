@@ -17,7 +17,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{names::accounting_path, rate::Rate};
+use super::{beside, names::accounting_path, rate::Rate};
+
+/// Longer than any accounting, in bytes.
+const ACCOUNTING_MAX: u64 = 64 << 10;
 
 /// What rotation has deleted and what could not be written, ever since the log was begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,7 +131,7 @@ impl Ledger {
 
 /// What is counted on disk.
 pub(crate) fn accounting_of(path: &Path) -> Accounting {
-    fs::read(accounting_path(path))
+    beside::read_small(&accounting_path(path), ACCOUNTING_MAX)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default()

@@ -41,6 +41,7 @@
 //! Sources that are given one path share one file, and their whole lines stay whole.
 
 pub(crate) mod batch;
+pub(crate) mod beside;
 pub(crate) mod files;
 pub(crate) mod janitor;
 pub(crate) mod ledger;

@@ -15,7 +15,7 @@ use std::{
     path::Path,
 };
 
-use super::names::rotated;
+use super::{beside, names::rotated};
 
 /// Bytes of the log in one frame.
 pub(super) const FRAME: usize = 256 << 10;
@@ -137,7 +137,7 @@ impl Packed {
         let (mut packed_at, mut at) = (0_u64, 0_u64);
         for entry in table.chunks_exact(entry) {
             let (packed, length) = (word(&entry[..4]), word(&entry[4..8]));
-            if length as usize > 64 << 20 {
+            if length as usize > 64 << 20 || packed as usize > 65 << 20 {
                 return Err(invalid("a frame is longer than any of ours"));
             }
             frames.push(Frame {
@@ -225,7 +225,7 @@ pub(crate) fn usage(path: &Path) -> Usage {
         usage.rotated += 1;
         usage.disk_bytes += on_disk;
         usage.bytes += if file.packed {
-            let packed = File::open(&held).and_then(Packed::open);
+            let packed = beside::read(&held).and_then(Packed::open);
             packed.map_or(0, |packed| packed.length())
         } else {
             on_disk

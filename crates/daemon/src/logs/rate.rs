@@ -4,7 +4,9 @@
 //! of what came since then, at most [`SAMPLE`] bytes. Was that all, the lines are exact; if not, as many are assumed
 //! for the rest as its length suggests.
 
-use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::{io, os::unix::fs::FileExt, path::Path};
+
+use super::beside;
 
 /// How much of a log is read to count its lines.
 const SAMPLE: usize = 64 << 10;
@@ -44,7 +46,7 @@ impl Rate {
 
 /// Lines in the last `came` bytes of a file.
 fn sample(path: &Path, came: u64) -> io::Result<u64> {
-    let file = File::open(path)?;
+    let file = beside::read(path)?;
     let length = file.metadata()?.len();
     // After a rotation less is there than came: what is there speaks for the rest.
     let wanted = came.min(length).min(SAMPLE as u64);

@@ -340,3 +340,74 @@ fn a_file_is_rotated_by_the_clock_also_while_nothing_comes() {
     assert_eq!(rotated(&path).expect("files").len(), 2);
     assert_eq!(whole(&path), "a line\na line\n");
 }
+
+/// A directory of somebody else: pipes and links lie where files of ours should.
+#[test]
+fn pipes_and_links_beside_a_log_hold_up_nobody_and_are_not_written_through() {
+    use crate::logs::{ledger::accounting_of, names::with_suffix, packed::usage};
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let victim = dir.path().join("victim");
+    fs::write(&victim, "root:x:0:0\n").expect("a file");
+    for (name, link) in [("pipes", false), ("links", true)] {
+        let path = dir.path().join(name).join("x.log");
+        fs::create_dir(dir.path().join(name)).expect("a directory");
+        for suffix in [
+            ".idx",
+            ".account",
+            ".batch",
+            ".note",
+            ".000001",
+            ".000001.zst",
+            ".000001.idx",
+        ] {
+            let beside = with_suffix(&path, suffix);
+            if link {
+                std::os::unix::fs::symlink(&victim, &beside).expect("a link");
+            } else {
+                let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+                rustix::fs::mkfifoat(rustix::fs::CWD, &beside, mode).expect("a pipe");
+            }
+        }
+        let pump = Pump::start().expect("a pump");
+        let ends = pipe::make().expect("a pipe");
+        let mut target = target(&path, 4096, 1);
+        target.guarded = true;
+        target.policy.compress = true;
+        pump.add("x".to_owned(), ends.read, target.clone());
+        let mut writer = fs::File::from(ends.write);
+        for number in 0..100 {
+            writeln!(writer, "line {number} {}", "x".repeat(80)).expect("a write");
+            if number % 20 == 0 {
+                drained(&pump);
+            }
+        }
+        drained(&pump);
+        pump.settle();
+        assert_eq!(pump.status("x").expect("a status").trouble, None, "{name}");
+        assert!(
+            fs::read_to_string(&path).expect("the log").contains("line 99 "),
+            "{name}"
+        );
+        assert!(usage(&path).bytes > 0, "{name}");
+        assert!(accounting_of(&path).dropped_bytes > 0, "{name}");
+        // In another form it cannot be written there, and that is said.
+        target.form = Some(Form {
+            format: LogFormat::Json,
+            app: "x".to_owned(),
+            index: None,
+            stream: upkeep_api::body::Stream::Out,
+            host: "here".to_owned(),
+        });
+        pump.retarget("x".to_owned(), target);
+        writeln!(writer, "a line").expect("a write");
+        drained(&pump);
+        let trouble = pump.status("x").expect("a status").trouble.expect("a trouble");
+        assert!(trouble.contains("no regular file"), "{trouble}");
+        assert_eq!(
+            fs::read_to_string(&victim).expect("the file"),
+            "root:x:0:0\n",
+            "{name}"
+        );
+    }
+}

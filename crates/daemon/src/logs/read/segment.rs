@@ -2,14 +2,15 @@
 
 use std::{
     cell::RefCell,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
 };
 
 use super::{BLOCK, LINE_MAX, LogToRead};
 use crate::logs::{
+    beside,
     files::INDEX_RECORD,
     ledger::accounting_of,
     names::{Rotated, index_path, packed_path, rotated},
@@ -18,6 +19,9 @@ use crate::logs::{
 
 /// How often a log is opened anew because it was rotated while it was opened.
 const TRIES: u32 = 64;
+
+/// So many bytes of a time index are read: the records of ten days in which something came every 100 ms.
+const TIMES_MAX: u64 = 128 << 20;
 
 /// A log as it stood when it was opened.
 #[derive(Debug)]
@@ -55,14 +59,14 @@ enum Data {
 }
 
 fn open_if_there(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
-    // A path that leads to a pipe must not hold up its reader.
-    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let metadata = file.metadata()?;
-    Ok(metadata.is_file().then_some((file, metadata)))
+    match beside::read(path) {
+        Ok(file) => {
+            let metadata = file.metadata()?;
+            Ok(Some((file, metadata)))
+        }
+        Err(error) if beside::is_none_of_ours(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 impl Segment {
@@ -189,19 +193,22 @@ pub(super) struct Times {
     file: Option<File>,
     /// Offset and Unix ms.
     records: Vec<(u64, u64)>,
+    /// Bytes of the file before the first of them: of a long one the newest are enough.
+    skipped: u64,
     /// For bytes that no record covers.
     fallback_ms: u64,
 }
 
 impl Times {
     fn open(path: &Path, fallback_ms: u64) -> io::Result<Self> {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        let file = match beside::read(path) {
+            Err(error) if beside::is_none_of_ours(&error) => None,
             file => Some(file?),
         };
         let mut times = Self {
             file,
             records: Vec::new(),
+            skipped: 0,
             fallback_ms,
         };
         times.refresh()?;
@@ -211,12 +218,18 @@ impl Times {
     /// Reads the records that have come since.
     pub(super) fn refresh(&mut self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        let known = (self.records.len() * INDEX_RECORD) as u64;
+        let mut known = self.skipped + (self.records.len() * INDEX_RECORD) as u64;
         let length = file.metadata()?.size();
         if length < known {
             // The log was truncated, and its index with it.
             self.records.clear();
+            self.skipped = 0;
             return self.refresh();
+        }
+        if length - known > TIMES_MAX {
+            self.records.clear();
+            known = (length - TIMES_MAX).next_multiple_of(INDEX_RECORD as u64);
+            self.skipped = known;
         }
         let mut bytes = vec![0_u8; usize::try_from(length - known).unwrap_or(0)];
         file.read_exact_at(&mut bytes, known)?;
@@ -224,6 +237,9 @@ impl Times {
         let records = bytes.chunks_exact(INDEX_RECORD);
         self.records
             .extend(records.map(|record| (word(&record[8..]), word(&record[..8]))));
+        let surplus = (self.records.len() * INDEX_RECORD).saturating_sub(2 * TIMES_MAX as usize);
+        self.records.drain(..surplus / INDEX_RECORD);
+        self.skipped += surplus as u64;
         Ok(())
     }
 
