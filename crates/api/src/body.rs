@@ -576,8 +576,8 @@ impl Event {
         match self.what.as_str() {
             "exited" => self.details.get("abnormal").is_some_and(|value| value == true),
             "start_failed" | "unhealthy" | "unready" | "refused" | "returned" | "broken" | "killed"
-            | "leak" | "log_trouble" | "listen_refused" | "hook_failed" | "run_missed" | "run_late"
-            | "run_timeout" | "alert_undelivered" => true,
+            | "leak" | "log_trouble" | "otlp_trouble" | "otlp_refused" | "listen_refused" | "hook_failed"
+            | "run_missed" | "run_late" | "run_timeout" | "alert_undelivered" => true,
             "run_ended" => self.result.starts_with("failed"),
             "alert" => self.result == "firing",
             _ => false,

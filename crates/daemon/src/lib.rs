@@ -24,6 +24,7 @@
 //! | · `node …` tasks | [`node`]: a channel of each Node process, accepting in turns, queries | sockets | mail to actors |
 //! | · `probe` tasks | readiness checks | time | mail to their actor |
 //! | `log-sinks` | hands log lines to journals and syslogs; tells of logs that cannot be written | the log files | events |
+//! | `otlp`, while it is set | [`otlp`]: pushes figures and log lines; a runtime of its own | newest figures, the log files, settings | requests, events |
 //! | `http` | HTTP runtime (current-thread) | the unix socket | commands, answers, streams |
 //! | `http` blocking pool | reading log files | | lines |
 //! | `alerts` | [`alerts`]: who is told of what; a runtime of its own | events, levels, settings | messages |
@@ -54,9 +55,11 @@ mod logs;
 mod main_loop;
 mod metrics;
 mod node;
+mod otlp;
 mod pm2;
 mod recovery;
 mod settings;
 mod tasks;
+mod web;
 
 pub use main_loop::{DaemonError, DaemonSettings, run};

@@ -42,6 +42,7 @@ use crate::{
         sinks::{self, Sinks},
     },
     metrics::{self, Metrics},
+    otlp::{self, Pushing},
     pm2::{self, God},
     recovery::{RecoveryError, recover},
     settings as machine_settings,
@@ -245,6 +246,16 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         keeper: greeting.pid,
     })
     .map_err(DaemonError::Runtime)?;
+    let pushing = Pushing::start(otlp::Sources {
+        settings: context.settings.subscribe(),
+        metrics: Arc::clone(&metrics),
+        directory: Arc::clone(&directory),
+        events: context.events.clone(),
+        logs: settings.home.logs(),
+        folder: settings.home.sinks().join("otlp"),
+        version: version.clone(),
+        started_ms: clock::unix_ms(),
+    });
     let director = Director::new(
         Rc::clone(&context),
         store.as_ref(),
@@ -323,6 +334,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     drop(sampling);
     // A daemon that makes room leaves the rest to the next one.
     sinks.stop(matches!(end, End::Left));
+    pushing.stop(matches!(end, End::Left));
     match end {
         End::Retire | End::Left => Ok(()),
         End::KeeperGone => Err(DaemonError::Keeper(LinkError::KeeperGone)),

@@ -53,12 +53,10 @@ impl Settings {
     /// Every path of a file in them, and whether that file holds a secret.
     pub fn files_mut(&mut self) -> Vec<(&mut String, bool)> {
         let mut files = Vec::new();
-        files.extend(
-            self.otlp
-                .iter_mut()
-                .filter_map(|otlp| otlp.headers_file.as_mut())
-                .map(|file| (file, true)),
-        );
+        if let Some(otlp) = &mut self.otlp {
+            files.extend(otlp.headers_file.as_mut().map(|file| (file, true)));
+            files.extend(otlp.ca_file.as_mut().map(|file| (file, false)));
+        }
         for channel in self.alerts.channels.values_mut() {
             if let Some(email) = &mut channel.email {
                 files.extend(email.password_file.as_mut().map(|file| (file, true)));
@@ -218,11 +216,11 @@ impl fmt::Display for Loopback {
 
 as_text!(Loopback, "Loopback", WANTED_LOOPBACK);
 
-/// Where figures and logs are pushed to, as OTLP over HTTP. Reserved: refused until there is something that pushes.
+/// Where figures and logs are pushed to, as OTLP over HTTP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
-    expecting = "a map of `endpoint`, `headers_file`, `interval` and `logs`"
+    expecting = "a map of `endpoint`, `headers_file`, `ca_file`, `interval` and `logs`"
 )]
 pub struct Otlp {
     /// Base URL of the collector, such as `http://127.0.0.1:4318`; `/v1/metrics` and `/v1/logs` are appended.
@@ -230,7 +228,10 @@ pub struct Otlp {
     /// File with a header on each line (`authorization: Bearer …`). Only its owner may be able to read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers_file: Option<String>,
-    /// How often figures are pushed. Default: 10s.
+    /// File with certificates (PEM) to trust beside the machine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// How often figures are pushed, 1s to 1h. Default: 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Span>,
     /// Whether logs are pushed as well. Default: false.
@@ -256,6 +257,26 @@ impl Url {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         (scheme, &rest[..end], &rest[end..])
     }
+
+    /// Host and port to connect to: of `https://example.org`, `http://[::1]:80/x`.
+    pub fn address(&self) -> Result<(&str, u16), String> {
+        let (scheme, authority, _) = self.parts();
+        let default = if scheme == "https" { 443 } else { 80 };
+        let wrong = || format!("`{authority}` is no host with a port");
+        let port = |text: &str| text.parse().map_err(|_| wrong());
+        if let Some(rest) = authority.strip_prefix('[') {
+            let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
+            return match rest.strip_prefix(':') {
+                Some(text) => Ok((host, port(text)?)),
+                None if rest.is_empty() => Ok((host, default)),
+                None => Err(wrong()),
+            };
+        }
+        match authority.rsplit_once(':') {
+            Some((host, text)) => Ok((host, port(text)?)),
+            None => Ok((authority, default)),
+        }
+    }
 }
 
 impl FromStr for Url {
@@ -279,7 +300,9 @@ impl FromStr for Url {
         {
             return Err(wrong());
         }
-        Ok(Self(text.to_owned()))
+        let url = Self(text.to_owned());
+        url.address()?;
+        Ok(url)
     }
 }
 
@@ -318,6 +341,24 @@ mod tests {
         assert!("[::1]:1".parse::<Loopback>().is_ok());
         for text in ["0.0.0.0:9464", "9464", "127.0.0.1"] {
             assert!(text.parse::<Loopback>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_tell_where_to_connect_to() {
+        for (text, address) in [
+            ("http://a.org", ("a.org", 80)),
+            ("https://a.org/x:1", ("a.org", 443)),
+            ("http://a.org:8080", ("a.org", 8080)),
+            ("http://[::1]:1/", ("::1", 1)),
+            ("https://[::1]", ("::1", 443)),
+        ] {
+            let url: Url = text.parse().expect("a URL");
+            assert_eq!(url.address(), Ok(address), "{text}");
+        }
+        for text in ["http://a:b", "http://[::1", "http://a:99999", "http://[::1]x"] {
+            let refused = text.parse::<Url>().expect_err(text);
+            assert!(refused.ends_with("is no host with a port"), "{refused}");
         }
     }
 

@@ -3,12 +3,8 @@
 //! Each try reads its secrets anew, takes no longer than its timeout, and ends with what was wrong in one line. Secrets
 //! never stand in that line, nor in a process's arguments or environment.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::Request;
-use hyper_util::rt::TokioIo;
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
     message::{Mailbox, header::ContentType},
@@ -16,11 +12,6 @@ use lettre::{
         authentication::Credentials,
         client::{Certificate, Tls, TlsParameters},
     },
-};
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
 };
 use upkeep_api::alert::Message;
 use upkeep_keeper::protocol::SpawnSpec;
@@ -36,15 +27,14 @@ use upkeep_sys::clock;
 use super::message;
 use crate::{
     apps::health::ask,
-    settings::{read_file, read_secret},
+    settings::read_secret,
+    web::{self, certificates, chain},
 };
 
 /// How long a webhook may take unless said otherwise.
 const WEBHOOK: Span = Span::from_secs(10);
 /// How long a mail may take.
 const MAIL: Duration = Duration::from_mins(1);
-/// No file with certificates is longer.
-const CERTIFICATES_MAX: u64 = 4 << 20;
 /// How much of a text goes into the environment of a command, in characters; all of it is on its standard input.
 const ENVIRONMENT_MAX: usize = 4000;
 /// How long a command may take unless said otherwise.
@@ -160,100 +150,33 @@ async fn mail(email: &Email, message: &Message) -> Result<(), Failure> {
         })
 }
 
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let bytes = read_file(Path::new(path), CERTIFICATES_MAX).map_err(|refusal| refusal.message)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes.0).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(format!("there is no certificate in `{path}`")),
-        Err(error) => Err(format!("failed to read `{path}`: {error}")),
-    }
-}
-
 // ---- webhook
 
-trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
-
 async fn post(webhook: &Webhook, message: &Message) -> Result<(), Failure> {
-    let (scheme, authority, path) = webhook.url.parts();
-    let (host, port) = split(authority, if scheme == "https" { 443 } else { 80 })?;
     let body = serde_json::to_vec(message).map_err(|error| error.to_string())?;
-    let target = match path {
-        "" => "/".to_owned(),
-        query if query.starts_with('?') => format!("/{query}"),
-        path => path.to_owned(),
-    };
-    let mut request = Request::builder()
-        .method("POST")
-        .uri(target)
-        .header("host", authority)
-        .header("user-agent", concat!("upkeep/", env!("CARGO_PKG_VERSION")))
-        .header("content-type", "application/json")
-        .header("upkeep-delivery", &message.id);
+    let mut headers = vec![
+        ("content-type".to_owned(), "application/json".to_owned()),
+        ("upkeep-delivery".to_owned(), message.id.clone()),
+    ];
     if let Some(path) = &webhook.secret_file {
         let at = clock::unix_ms() / 1000;
-        request = request.header("upkeep-signature", signature(secret(path)?.as_bytes(), at, &body));
+        let signature = signature(secret(path)?.as_bytes(), at, &body);
+        headers.push(("upkeep-signature".to_owned(), signature));
     }
     if let Some(path) = &webhook.headers_file {
-        for line in secret(path)?.lines().filter(|line| !line.trim().is_empty()) {
-            let (name, value) = line
-                .split_once(':')
-                .ok_or_else(|| format!("a line of `{path}` is no header"))?;
-            request = request.header(name.trim(), value.trim());
-        }
+        headers.extend(web::headers_of(path)?);
     }
-    let request = request
-        .body(Full::new(Bytes::from(body)))
-        // Its words could hold a secret of the headers.
-        .map_err(|_| "the request cannot be made: is a line of `headers_file` no header?".to_owned())?;
-    let stream = TcpStream::connect((host, port))
-        .await
-        .map_err(|error| format!("failed to connect to `{authority}`: {error}"))?;
-    let stream: Box<dyn Wire> = if scheme == "https" {
-        Box::new(encrypt(webhook, host, stream).await?)
+    let (scheme, _, path) = webhook.url.parts();
+    let trust = if scheme == "https" {
+        Some(web::trust(webhook.ca_file.as_deref())?)
     } else {
-        Box::new(stream)
+        None
     };
-    let broken = |error: hyper::Error| format!("`{authority}` broke off: {}", chain(&error));
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
-    let answer = async {
-        let answer = sender.send_request(request).await;
-        answer.map(|answer| answer.status())
-    };
-    // The connection is driven as long as its answer is waited for, and then dropped with the body.
-    let mut connection = std::pin::pin!(connection);
-    let mut answer = std::pin::pin!(answer);
-    let status = tokio::select! {
-        biased;
-        status = &mut answer => status.map_err(broken)?,
-        end = &mut connection => match end {
-            Ok(()) => answer.await.map_err(broken)?,
-            Err(error) => return Err(broken(error).into()),
-        },
-    };
-    match status.as_u16() {
+    let answer = web::post(&webhook.url, path, &headers, body, trust).await?;
+    match answer.status.as_u16() {
         200..=299 => Ok(()),
-        300..=399 => Err(format!("status {status}; redirections are not followed").into()),
         code => Err(Failure {
-            why: format!("status {status}"),
+            why: answer.refusal(),
             is_final: is_final(code),
         }),
     }
@@ -263,23 +186,6 @@ async fn post(webhook: &Webhook, message: &Message) -> Result<(), Failure> {
 /// (too early) and 429 (too many).
 const fn is_final(status: u16) -> bool {
     matches!(status, 400..=499) && !matches!(status, 408 | 425 | 429)
-}
-
-/// Host and port of `example.org:8443`, `[::1]:80`, `example.org`.
-fn split(authority: &str, default: u16) -> Result<(&str, u16), String> {
-    let wrong = || format!("`{authority}` is no host with a port");
-    if let Some(rest) = authority.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
-        return match rest.strip_prefix(':') {
-            Some(port) => Ok((host, port.parse().map_err(|_| wrong())?)),
-            None if rest.is_empty() => Ok((host, default)),
-            None => Err(wrong()),
-        };
-    }
-    match authority.rsplit_once(':') {
-        Some((host, port)) => Ok((host, port.parse().map_err(|_| wrong())?)),
-        None => Ok((authority, default)),
-    }
 }
 
 /// `t=UNIX,v1=HEX`: HMAC-SHA256 by the key over the time, a dot and the body.
@@ -294,41 +200,6 @@ fn signature(key: &[u8], at: u64, body: &[u8]) -> String {
         text.push_str(&format!("{byte:02x}"));
     }
     text
-}
-
-async fn encrypt(
-    webhook: &Webhook,
-    host: &str,
-    stream: TcpStream,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    // What cannot be read is said below, if nothing can.
-    let native = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(native.certs);
-    if let Some(path) = &webhook.ca_file {
-        for certificate in certificates(path)? {
-            roots
-                .add(certificate)
-                .map_err(|error| format!("`{path}`: {error}"))?;
-        }
-    }
-    if roots.is_empty() {
-        return Err(
-            "no certificates are trusted on this machine: install `ca-certificates`, or name a `ca_file`"
-                .to_owned(),
-        );
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("`{host}` is no name of a host"))?;
-    tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .map_err(|error| format!("no TLS with `{host}`: {error}"))
 }
 
 // ---- command
@@ -408,13 +279,5 @@ mod tests {
         // It closes standard error, and reads all that it is given, which is more than a pipe holds.
         let script = "exec 2>&-; test ${#UPKEEP_ALERT_SUMMARY} -eq 4000 && test $(wc -c) -gt 100000";
         assert_eq!(command(&run(script), &message).await, Ok(()));
-    }
-
-    #[test]
-    fn authorities_are_split() {
-        assert_eq!(split("a.org", 80), Ok(("a.org", 80)));
-        assert_eq!(split("a.org:8080", 80), Ok(("a.org", 8080)));
-        assert_eq!(split("[::1]:1", 80), Ok(("::1", 1)));
-        assert!(split("a:b", 80).is_err() && split("[::1", 80).is_err());
     }
 }

@@ -36,7 +36,7 @@ mod write;
 
 use self::{columns::Values, history::History, probe::Counters};
 pub(crate) use self::{
-    columns::instance,
+    columns::{host, instance},
     history::SeriesName,
     query::{POINTS, POINTS_MAX, Query},
 };
@@ -120,6 +120,12 @@ impl Metrics {
     /// Looks at the newest figures. Do not hold on to them: the sampler waits.
     pub(crate) fn latest<T>(&self, look: impl FnOnce(&All) -> T) -> T {
         look(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sets what the sampler would have seen.
+    #[cfg(test)]
+    pub(crate) fn set_latest(&self, change: impl FnOnce(&mut All)) {
+        change(&mut self.latest.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The newest figures of one process of an instance.

@@ -106,14 +106,14 @@ impl Page {
 }
 
 /// One instance, as it is shown.
-struct Shown {
-    app: String,
-    index: String,
-    running: bool,
-    ready: bool,
-    restarts: u32,
-    started: Option<f64>,
-    latest: Option<Latest>,
+pub(crate) struct Shown {
+    pub(crate) app: String,
+    pub(crate) index: String,
+    pub(crate) running: bool,
+    pub(crate) ready: bool,
+    pub(crate) restarts: u32,
+    pub(crate) started: Option<f64>,
+    pub(crate) latest: Option<Latest>,
 }
 
 /// Everything there is now. `now_ms`: of the monotonic and of the real clock.
@@ -159,7 +159,8 @@ pub(crate) fn page(
     page.text
 }
 
-fn shown(directory: &Directory, all: &All, (monotonic_ms, unix_ms): (u64, u64)) -> Vec<Shown> {
+/// Every instance there is. `now_ms`: of the monotonic and of the real clock.
+pub(crate) fn shown(directory: &Directory, all: &All, (monotonic_ms, unix_ms): (u64, u64)) -> Vec<Shown> {
     let mut shown = Vec::new();
     for (app, entry) in directory.read().iter() {
         for status in &entry.status.borrow().instances {

@@ -130,9 +130,14 @@ alerts:
                 "settings.yaml:1:24: `alerts.channels.a`: expected one of",
             ),
             (
-                "otlp: {endpoint: 'http://127.0.0.1:4318', interval: 15s, logs: true}",
-                "settings.yaml:1:7: `otlp`: this version pushes no figures",
+                "otlp: {endpoint: 'http://127.0.0.1:4318', interval: 15ms}",
+                "settings.yaml:1:53: `otlp.interval`: expected a span from 1s to 1h",
             ),
+            (
+                "otlp: {endpoint: 'http://127.0.0.1:4318/?a'}",
+                "settings.yaml:1:18: `otlp.endpoint`: expected the URL that",
+            ),
+            ("otlp: {endpoint: 'ftp://127.0.0.1:4318'}", "settings.yaml:1:18: "),
             (
                 "alerts: {quiet: {from: '25:00', to: '1:00'}}",
                 "settings.yaml:1:24",

@@ -6,6 +6,7 @@ use super::{
     Settings,
     alerts::{Channel, Email, Figure, MailTls, Rule, RuleKind, Threshold},
 };
+use crate::size::Span;
 
 /// A setting that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,16 +28,29 @@ fn invalid(path: &[&str], message: impl Into<String>) -> Result<(), Invalid> {
 /// More of them nobody means.
 const CHANNELS_MAX: usize = 50;
 const RULES_MAX: usize = 200;
+/// Figures are looked at once a second; who wants them more rarely than once an hour wants no figures.
+const OTLP_MIN: Span = Span::from_secs(1);
+const OTLP_MAX: Span = Span::from_secs(3600);
 
 impl Settings {
     /// Whether all parts fit together.
     pub fn check(&self) -> Result<(), Invalid> {
-        // The words are set; nothing pushes yet, and what is not done is not accepted.
-        if self.otlp.is_some() {
-            return invalid(
-                &["otlp"],
-                "this version pushes no figures: leave `otlp` out and have them scraped, `metrics: {listen: '127.0.0.1:9464'}`",
-            );
+        if let Some(otlp) = &self.otlp {
+            if otlp.endpoint.as_str().contains('?') {
+                return invalid(
+                    &["otlp", "endpoint"],
+                    "expected the URL that `/v1/metrics` and `/v1/logs` are below, without `?`",
+                );
+            }
+            let bounds = OTLP_MIN.as_millis()..=OTLP_MAX.as_millis();
+            if let Some(interval) = otlp.interval
+                && !bounds.contains(&interval.as_millis())
+            {
+                return invalid(
+                    &["otlp", "interval"],
+                    format!("expected a span from {OTLP_MIN} to {OTLP_MAX}"),
+                );
+            }
         }
         let alerts = &self.alerts;
         if alerts.channels.len() > CHANNELS_MAX {

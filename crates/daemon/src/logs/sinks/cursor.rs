@@ -16,13 +16,13 @@ const VERSION: u32 = 1;
 
 /// How far one sink is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Saved {
+pub(crate) struct Saved {
     /// A place in all logs of the app ([`crate::logs::read::marks`]).
-    pub(super) place: String,
+    pub(crate) place: String,
     /// Lines that were deleted before they were read, at most.
-    pub(super) missed: u64,
+    pub(crate) missed: u64,
     /// By path of a log: lines that rotation had deleted of it when nothing was missed.
-    pub(super) dropped: BTreeMap<PathBuf, u64>,
+    pub(crate) dropped: BTreeMap<PathBuf, u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ fn path_of(folder: &Path, app: &AppName) -> PathBuf {
 }
 
 /// What was written; nothing where there is nothing, or nothing of ours.
-pub(super) fn load(folder: &Path, app: &AppName) -> BTreeMap<String, Saved> {
+pub(crate) fn load(folder: &Path, app: &AppName) -> BTreeMap<String, Saved> {
     fs::read(path_of(folder, app))
         .ok()
         .and_then(|bytes| serde_json::from_slice::<Document>(&bytes).ok())
@@ -46,7 +46,7 @@ pub(super) fn load(folder: &Path, app: &AppName) -> BTreeMap<String, Saved> {
 }
 
 /// Writes how far the sinks of an app are.
-pub(super) fn save(folder: &Path, app: &AppName, sinks: BTreeMap<String, Saved>) -> io::Result<()> {
+pub(crate) fn save(folder: &Path, app: &AppName, sinks: BTreeMap<String, Saved>) -> io::Result<()> {
     if !folder.is_dir() {
         fs::DirBuilder::new().mode(0o700).recursive(true).create(folder)?;
     }
@@ -67,7 +67,7 @@ pub(super) fn save(folder: &Path, app: &AppName, sinks: BTreeMap<String, Saved>)
 }
 
 /// Forgets an app.
-pub(super) fn remove(folder: &Path, app: &AppName) -> io::Result<()> {
+pub(crate) fn remove(folder: &Path, app: &AppName) -> io::Result<()> {
     match fs::remove_file(path_of(folder, app)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -18,9 +18,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU8, Ordering},
@@ -30,27 +28,23 @@ use std::{
 };
 
 use upkeep_api::body::{LogLine, LogSinkView, Stream};
-use upkeep_model::{app::AppSpec, id::AppName, logs::LogSink};
+use upkeep_model::{id::AppName, logs::LogSink};
 use upkeep_sys::clock;
 
-use self::{cursor::Saved, outlet::Outlet, watch::Watch};
+use self::{
+    feed::{Feed, logs_of},
+    outlet::Outlet,
+    watch::Watch,
+};
 use super::{
-    ledger::{accounting_of, lock},
-    names::rotated,
+    ledger::lock,
     pump::Statuses,
-    read::{
-        LogToRead,
-        marks::Marks,
-        more::{file_of, more},
-    },
+    read::{LogToRead, more::more},
 };
-use crate::{
-    apps::{directory::Directory, launch},
-    events::Events,
-    main_loop::note,
-};
+use crate::{apps::directory::Directory, events::Events, main_loop::note};
 
-mod cursor;
+pub(crate) mod cursor;
+pub(crate) mod feed;
 mod journald;
 mod outlet;
 mod stdout;
@@ -146,23 +140,6 @@ impl Sinks {
     }
 }
 
-/// What is known of one sink of one app.
-#[derive(Debug)]
-struct Feed {
-    marks: Marks,
-    missed: u64,
-    dropped: BTreeMap<PathBuf, u64>,
-    /// Lines taken since this daemon began.
-    sent: u64,
-    /// Logs to read: those of the app, and those it had until all of them is read.
-    logs: Vec<LogToRead>,
-    /// Inode and length of each when everything in them had been read.
-    read: Vec<(u64, u64)>,
-    /// The app is gone, or does not want it any more.
-    ends: bool,
-    unsaved: bool,
-}
-
 type Key = (AppName, LogSink);
 
 struct Worker {
@@ -174,82 +151,6 @@ struct Worker {
     outlets: BTreeMap<LogSink, Outlet>,
     /// When the apps were looked at last: a sink that was not there then is new since.
     looked_ms: u64,
-}
-
-fn logs_of(spec: &AppSpec, logs: &Path) -> Vec<LogToRead> {
-    let mut list: Vec<LogToRead> = Vec::new();
-    for index in 0..spec.instances {
-        for place in launch::log_places(spec, index, logs) {
-            if !list.iter().any(|known| known.path == place.path) {
-                list.push(LogToRead {
-                    app: spec.name.clone(),
-                    index: place.index,
-                    stream: place.stream,
-                    path: place.path,
-                    format: spec.logs.format,
-                    dropped: None,
-                    lost: None,
-                });
-            }
-        }
-    }
-    list
-}
-
-impl Feed {
-    fn of(saved: Option<Saved>, since_ms: u64) -> Self {
-        let saved = saved.unwrap_or_default();
-        Self {
-            marks: Marks::parse(&saved.place).unwrap_or_else(|| Marks::since(since_ms)),
-            missed: saved.missed,
-            dropped: saved.dropped,
-            sent: 0,
-            logs: Vec::new(),
-            read: Vec::new(),
-            ends: false,
-            // Its beginning is worth writing down.
-            unsaved: true,
-        }
-    }
-
-    fn saved(&self) -> Saved {
-        Saved {
-            place: self.marks.text(),
-            missed: self.missed,
-            dropped: self.dropped.clone(),
-        }
-    }
-
-    /// Inode and length of each log.
-    fn sizes(&self) -> Vec<(u64, u64)> {
-        self.logs
-            .iter()
-            .map(|log| fs::metadata(&log.path).map_or((0, 0), |metadata| (metadata.ino(), metadata.len())))
-            .collect()
-    }
-
-    /// Counts what retention has deleted before it was read.
-    fn count_missed(&mut self) {
-        for log in &self.logs {
-            let accounting = accounting_of(&log.path);
-            let oldest = rotated(&log.path)
-                .ok()
-                .and_then(|files| {
-                    files
-                        .into_iter()
-                        .map(|file| file.number)
-                        .find(|n| *n > accounting.dropped_through)
-                })
-                .unwrap_or(accounting.dropped_through + 1);
-            let before = self.dropped.insert(log.path.clone(), accounting.dropped_lines);
-            let behind = file_of(log, &self.marks).is_none_or(|number| number < oldest);
-            if behind && let Some(before) = before {
-                let more = accounting.dropped_lines.saturating_sub(before);
-                self.missed += more;
-                self.unsaved |= more > 0;
-            }
-        }
-    }
 }
 
 impl Worker {
