@@ -24,6 +24,9 @@ use serde_json::{Value, json};
 use upkeep_e2e::{LONG, app, apply, events, kill_daemon};
 use upkeep_testkit::{Home, wait_until};
 
+/// By whose they are and their name: data, and its points.
+type Figures = BTreeMap<(String, String), (Data, Vec<NumberDataPoint>)>;
+
 /// One request.
 struct Asked {
     /// `POST /v1/logs HTTP/1.1`, and headers.
@@ -54,7 +57,7 @@ impl Asked {
     }
 
     /// By `service.instance.id` (or `service.name`) and name: the points.
-    fn figures(&self) -> Option<BTreeMap<(String, String), (Data, Vec<NumberDataPoint>)>> {
+    fn figures(&self) -> Option<Figures> {
         if !self.head.contains("/v1/metrics ") {
             return None;
         }
@@ -63,7 +66,9 @@ impl Asked {
         for resource in request.resource_metrics {
             let about = texts(&resource.resource.expect("a resource").attributes);
             assert!(!about["host.name"].is_empty(), "{about:?}");
-            let id = about.get("service.instance.id").unwrap_or(&about["service.name"]);
+            let id = about
+                .get("service.instance.id")
+                .unwrap_or_else(|| &about["service.name"]);
             for metric in resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
                 let data = metric.data.expect("data");
                 let points = match &data {
