@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// Between two tries to reach it.
 const STEP: Duration = Duration::from_millis(30);
 
+/// A stream that was begun is not begun again sooner than this.
+const REST: Duration = Duration::from_secs(1);
+
 /// A stream of log lines that survives its daemon.
 #[derive(Debug)]
 pub(crate) struct Follower<'a> {
@@ -32,6 +35,7 @@ pub(crate) struct Follower<'a> {
     lines: Lines,
     /// The id of the last line that was given out.
     last: Option<String>,
+    opened: Instant,
 }
 
 impl<'a> Follower<'a> {
@@ -46,6 +50,7 @@ impl<'a> Follower<'a> {
             client,
             lines,
             last: None,
+            opened: Instant::now(),
         })
     }
 
@@ -69,6 +74,9 @@ impl<'a> Follower<'a> {
     }
 
     async fn resume(&mut self) -> anyhow::Result<()> {
+        // A stream that ends as soon as it has begun would be asked for without pause.
+        tokio::time::sleep_until((self.opened + REST).into()).await;
+        self.opened = Instant::now();
         (self.client, self.lines) = reopen(self.settings, &self.path, self.last.as_deref()).await?;
         Ok(())
     }

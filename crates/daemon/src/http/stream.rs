@@ -32,6 +32,8 @@ const CHUNKS: usize = 16;
 pub(super) const READERS: usize = 192;
 /// How many of them may follow: the rest is for those who read and go.
 const FOLLOWERS: usize = 128;
+/// So many of the newest lines may be asked for.
+const LINES_MAX: usize = 1_000_000;
 /// Lines are gathered into chunks of about this size.
 const CHUNK: usize = 32 << 10;
 
@@ -116,6 +118,13 @@ pub(super) fn wanted(query: &LogQuery, last: Option<&HeaderValue>) -> Result<Wan
             "`follow` and `until` exclude each other: what comes is later than any time that has passed",
         ));
     }
+    if query.lines.is_some_and(|lines| lines > LINES_MAX) {
+        return Err(Refusal::new(
+            Code::Invalid,
+            format!("`lines` may be at most {LINES_MAX}: they are gathered before the first is sent"),
+        )
+        .hint("name a time instead (`--since`): that has no limit"));
+    }
     let grep = match &query.grep {
         Some(pattern) => Some(regex::bytes::Regex::new(pattern).map_err(|error| {
             Refusal::new(
@@ -143,6 +152,7 @@ pub(super) fn wanted(query: &LogQuery, last: Option<&HeaderValue>) -> Result<Wan
         records: query.records,
         follow: query.follow,
         resume,
+        gone: None,
     })
 }
 
@@ -151,11 +161,13 @@ pub(super) fn logs(
     shared: Arc<Shared>,
     selectors: Vec<String>,
     only: Option<Stream>,
-    wanted: Wanted,
+    mut wanted: Wanted,
 ) -> Result<Response, ApiError> {
     let reader = Reader::begin(wanted.follow)?;
     let (sender, receiver) = mpsc::channel(CHUNKS);
     let sse = wanted.follow;
+    let client = sender.clone();
+    wanted.gone = Some(read::Gone::new(move || client.is_closed()));
     tokio::task::spawn_blocking(move || {
         let _reader = reader;
         let mut buffer = Vec::new();
@@ -181,7 +193,15 @@ pub(super) fn logs(
             cut: &|| shared.cutter.cut(),
         };
         let outcome = read::run(&around, &wanted, &mut sink);
-        if let Err(error) = outcome {
+        if let Err(error) = outcome
+            && !sender.is_closed()
+        {
+            append(
+                &mut buffer,
+                sse,
+                None,
+                &read::notice(&format!("failed to read logs: {error}")),
+            );
             crate::main_loop::note(&format!("failed to read logs: {error}"));
         }
         if !buffer.is_empty() {

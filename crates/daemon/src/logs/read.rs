@@ -18,7 +18,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-use std::{cmp::Reverse, collections::BinaryHeap, io, path::PathBuf};
+use std::{cmp::Reverse, collections::BinaryHeap, io, path::PathBuf, sync::Arc};
 
 use regex::bytes::Regex;
 use upkeep_api::body::{LogLine, Stream};
@@ -37,6 +37,9 @@ use self::{
 const LINE_MAX: usize = 1 << 20;
 /// How much is read at a time.
 const BLOCK: usize = 64 << 10;
+
+/// After so many blocks it is asked whether somebody still wants them.
+const ASK_EVERY: u32 = 16;
 
 /// What was opened and read, for tests of what was not.
 #[cfg(test)]
@@ -78,6 +81,43 @@ pub(crate) struct Wanted {
     pub(crate) follow: bool,
     /// Go on where a reader before was: its id.
     pub(crate) resume: Option<Marks>,
+    /// Asked now and then while much is read and little given out.
+    pub(crate) gone: Option<Gone>,
+}
+
+/// Tells whether whoever wanted lines has left.
+#[derive(Clone)]
+pub(crate) struct Gone(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Gone {
+    pub(crate) fn new(is_gone: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(is_gone))
+    }
+}
+
+impl std::fmt::Debug for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gone")
+    }
+}
+
+impl Wanted {
+    /// Ends a reading whose client has left; called before each block.
+    fn go_on(&self, blocks: &mut u32) -> io::Result<()> {
+        *blocks = blocks.wrapping_add(1);
+        if blocks.is_multiple_of(ASK_EVERY) && self.gone.as_ref().is_some_and(|gone| gone.0()) {
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "nobody reads any more",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Something a reader must know, of no log in particular.
+pub(crate) fn notice(text: &str) -> LogLine {
+    LogToRead::nobody().notice(text)
 }
 
 /// What a reader needs of the rest of the daemon.
@@ -148,10 +188,15 @@ fn last_lines(logs: &[OpenLog], wanted: &Wanted, count: usize, sink: Sink<'_>) -
         }
     }
     let mut lines = Vec::with_capacity(count.min(100_000));
+    let mut notices = Vec::new();
     while lines.len() < count
         && let Some((_, at, item)) = heap.pop()
     {
-        lines.push((at, item));
+        if item.line.notice {
+            notices.push(item.line);
+        } else {
+            lines.push((at, item));
+        }
         match readers[at].next(wanted)? {
             Some(item) => heap.push((item.at, at, item)),
             None => exhausted.push(at),
@@ -171,9 +216,13 @@ fn last_lines(logs: &[OpenLog], wanted: &Wanted, count: usize, sink: Sink<'_>) -
         let base = oldest.at;
         marks.base = base;
         // Lines of the same time that were too many: a reader that resumes must not get them.
-        for (_, at, item) in heap.into_iter().filter(|(_, _, item)| item.at >= base) {
+        let same = |item: &Item| item.at >= base && !item.line.notice;
+        for (_, at, item) in heap.into_iter().filter(|(_, _, item)| same(item)) {
             marks.moved(&logs[at].source, &item);
         }
+    }
+    if !notices.into_iter().rev().all(|notice| sink(notice, None)) {
+        return Ok(false);
     }
     Ok(lines.into_iter().rev().all(|(at, item)| {
         marks.passed(&logs[at].source, &item);
@@ -232,7 +281,8 @@ fn merged(
     }
     while let Some(Reverse((_, at, item))) = heap.pop() {
         marks.passed(&logs[at].source, &item);
-        if !sink(item.line, Some(&marks)) {
+        let place = (!item.line.notice).then_some(&marks);
+        if !sink(item.line, place) {
             return Ok(false);
         }
         if let Some(item) = readers[at].next(wanted)? {

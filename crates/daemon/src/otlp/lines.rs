@@ -79,7 +79,7 @@ struct Moved {
     app: AppName,
     marks: Marks,
     /// Inode and length of its logs, if everything in them is in the batch.
-    read: Option<Vec<(u64, u64)>>,
+    read: Option<Vec<(PathBuf, (u64, u64))>>,
     sent: u64,
 }
 
@@ -152,15 +152,10 @@ impl Lines {
                 .entry(spec.name.clone())
                 .or_insert_with_key(|app| Feed::of(cursor::load(folder, app).remove(KEY), since));
             feed.ends = false;
-            let old = std::mem::replace(&mut feed.logs, logs_of(spec, &self.logs));
-            for log in old {
-                if !feed.logs.iter().any(|known| known.path == log.path) {
-                    feed.logs.push(log);
-                }
-            }
+            feed.follow(logs_of(spec, &self.logs));
         }
         self.looked_ms = now;
-        let over = |feed: &Feed| feed.ends && feed.read == feed.sizes();
+        let over = |feed: &Feed| feed.ends && feed.grown().is_empty();
         let gone: Vec<AppName> = self
             .feeds
             .iter()
@@ -188,13 +183,19 @@ impl Lines {
             if batch.full {
                 break;
             }
-            let sizes = feed.sizes();
-            if sizes == feed.read {
+            let (logs, sizes): (Vec<_>, Vec<_>) = feed.grown().into_iter().unzip();
+            if logs.is_empty() {
+                feed.read_all(std::iter::empty());
                 continue;
             }
-            feed.count_missed();
+            feed.count_missed(&logs);
             let (mut marks, mut sent) = (feed.marks.clone(), 0);
             let mut take = |line: &LogLine| {
+                if line.notice {
+                    // Told once: the place moves behind what cannot be read.
+                    note(&format!("for OTLP of `{app}`: {}", line.line));
+                    return true;
+                }
                 let fits = batch.lines.is_empty()
                     || batch.lines.len() < most && batch.bytes + line.line.len() <= BYTES;
                 if fits {
@@ -204,7 +205,7 @@ impl Lines {
                 }
                 fits
             };
-            let done = more(&feed.logs, &mut marks, &mut take).unwrap_or_else(|error| {
+            let done = more(&logs, &mut marks, &mut take).unwrap_or_else(|error| {
                 note(&format!(
                     "the logs of `{app}` could not be read for OTLP: {error}"
                 ));
@@ -215,7 +216,7 @@ impl Lines {
             batch.moved.push(Moved {
                 app: app.clone(),
                 marks,
-                read: done.then_some(sizes),
+                read: done.then(|| logs.into_iter().map(|log| log.path).zip(sizes).collect()),
                 sent,
             });
         }
@@ -232,7 +233,7 @@ impl Lines {
             feed.sent += moved.sent;
             feed.unsaved |= moved.sent > 0;
             if let Some(read) = moved.read {
-                feed.read = read;
+                feed.read_all(read.into_iter());
             }
         }
     }

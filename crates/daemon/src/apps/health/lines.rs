@@ -103,6 +103,9 @@ impl Lines {
             std::slice::from_ref(&self.source),
             &mut place,
             &mut |line: &LogLine| {
+                if line.notice {
+                    return true;
+                }
                 if !inside {
                     let text = line.line.as_bytes();
                     let text = text[..text.len().min(LINE_MAX)].trim_ascii_end();

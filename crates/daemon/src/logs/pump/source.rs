@@ -9,7 +9,7 @@ use std::{
 
 use upkeep_sys::{clock, pipe};
 
-use super::{CHUNK, SourceName, TURN, Target, WIDE_PIPE};
+use super::{CHUNK, LOOK_AHEAD, SourceName, TURN, Target, WIDE_PIPE};
 use crate::logs::{
     batch::{Form, PATIENCE_MS},
     files::{LogFile, OVERSHOOT},
@@ -106,6 +106,16 @@ impl Source {
             log.ledger().set_policy(self.target.policy.clone());
             tools.bell.look_at(log.ledger());
         }
+        self.finish_batch();
+    }
+
+    /// Writes the lines that a kill or a full disk has left, whether or not more come.
+    pub(super) fn finish_batch(&mut self) {
+        if let Some(log) = &self.log
+            && let Err(error) = lock(log).finish_batch()
+        {
+            self.trouble = Some(describe(&error, self.target.path.as_deref()));
+        }
     }
 
     /// Milliseconds until it is to be served without anything new in its pipe.
@@ -191,7 +201,12 @@ impl Source {
                 tools.bell.look_at(log.ledger());
             }
             let waited = self.waits_since.take();
-            let seen = peek(&self.pipe, tools)?;
+            let mut seen = peek(&self.pipe, tools, LOOK_AHEAD)?;
+            if seen >= LOOK_AHEAD && memchr::memchr(b'\n', &tools.look[..seen]).is_none() {
+                // A long line: as much of it as a pipe may hold.
+                self.make_wide();
+                seen = peek(&self.pipe, tools, WIDE_PIPE)?;
+            }
             // Not much more than the file has room for, but whole lines.
             let fits = usize::try_from(log.room())
                 .unwrap_or(seen)
@@ -203,11 +218,14 @@ impl Source {
                 None => {
                     let since = waited.unwrap_or_else(clock::monotonic_ms);
                     let patient = clock::monotonic_ms() < since + PATIENCE_MS;
-                    if patient && seen < tools.look.len() && !self.is_nearly_full() {
+                    if patient && self.is_nearly_full() {
+                        self.make_wide();
+                    }
+                    if patient && !self.is_nearly_full() {
                         self.waits_since = Some(since);
                         return Err(io::ErrorKind::WouldBlock.into());
                     }
-                    seen
+                    whole_characters(&tools.look[..seen])
                 }
             };
             log.stamp(now);
@@ -217,6 +235,8 @@ impl Source {
                 taken += pipe::splice(&self.pipe, raw, length - taken)?;
             }
             log.write_batch(form, &tools.look[..length])?;
+            tools.look.truncate(LOOK_AHEAD);
+            tools.look.shrink_to_fit();
             moved += length as u64;
             self.widen(length as u64);
         }
@@ -224,7 +244,13 @@ impl Source {
     }
 
     fn widen(&mut self, bytes: u64) {
-        if !self.wide && bytes >= 8 << 10 {
+        if bytes >= 8 << 10 {
+            self.make_wide();
+        }
+    }
+
+    fn make_wide(&mut self) {
+        if !self.wide {
             // A fast writer: fewer, larger moves. Refused to users over their pipe quota; then it stays as it is.
             self.wide = pipe::set_capacity(&self.pipe, WIDE_PIPE).is_ok();
         }
@@ -297,9 +323,41 @@ fn free_space(file: &std::fs::File) -> bool {
         .is_ok_and(|stat| stat.f_bavail > 16 && !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
-/// What is in the pipe, without taking it: how much of it is in `look` now.
-fn peek(pipe: &OwnedFd, tools: &mut Tools) -> io::Result<usize> {
-    let seen = pipe::tee(pipe, &tools.scratch.write, tools.look.len())?;
+/// How many bytes end with a whole character: a piece of a line is not cut inside one.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes.get(bytes.len().saturating_sub(4)..).unwrap_or_default()) {
+        // Only what is begun and not ended at the very end; all else is no text anyway.
+        Err(_) => {
+            let tail = bytes.iter().rev().take(4);
+            let begins = tail.enumerate().find(|(_, byte)| **byte & 0xC0 != 0x80);
+            match begins {
+                Some((after, first)) if after < 3 && after + 1 < bytes.len() && *first >= 0xC0 => {
+                    let wanted = match first {
+                        0xC0..=0xDF => 2,
+                        0xE0..=0xEF => 3,
+                        _ => 4,
+                    };
+                    if after + 1 < wanted {
+                        bytes.len() - after - 1
+                    } else {
+                        bytes.len()
+                    }
+                }
+                _ => bytes.len(),
+            }
+        }
+        Ok(_) => bytes.len(),
+    }
+}
+
+/// What is in the pipe, without taking it: how much of it is in `look` now, at most `most` bytes.
+fn peek(pipe: &OwnedFd, tools: &mut Tools, most: usize) -> io::Result<usize> {
+    if most > LOOK_AHEAD {
+        // Refused to users over their pipe quota; then less is seen.
+        let _ = pipe::set_capacity(&tools.scratch.write, most);
+    }
+    let seen = pipe::tee(pipe, &tools.scratch.write, most)?;
+    tools.look.resize(tools.look.len().max(seen), 0);
     if seen == 0 {
         return Err(io::ErrorKind::WouldBlock.into());
     }
@@ -313,7 +371,7 @@ fn peek(pipe: &OwnedFd, tools: &mut Tools) -> io::Result<usize> {
 /// How many bytes end with the last newline in sight; all, if there is none. So sources that share a file do not cut
 /// into each other's lines, as long as their programs write whole ones.
 fn whole_lines(pipe: &OwnedFd, tools: &mut Tools) -> io::Result<usize> {
-    let seen = peek(pipe, tools)?;
+    let seen = peek(pipe, tools, LOOK_AHEAD)?;
     Ok(memchr::memrchr(b'\n', &tools.look[..seen]).map_or(seen, |at| at + 1))
 }
 
@@ -329,7 +387,7 @@ fn close_line(log: &mut LogFile, pipe: &OwnedFd, tools: &mut Tools) -> io::Resul
     if log.ends_a_line() || log.overshoot() >= OVERSHOOT {
         return Ok(Closing::Ended(0));
     }
-    let seen = peek(pipe, tools)?;
+    let seen = peek(pipe, tools, LOOK_AHEAD)?;
     let newline = memchr::memchr(b'\n', &tools.look[..seen]);
     let wanted = newline.map_or(seen, |at| at + 1);
     let mut moved = 0;

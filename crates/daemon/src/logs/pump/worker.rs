@@ -293,6 +293,15 @@ impl Worker {
 
     /// Takes all that is in the pipe now, whatever it takes.
     fn empty(&mut self, id: u64) {
+        if let Some(source) = self.sources.get_mut(&id)
+            && source.trouble.is_none()
+        {
+            source.finish_batch();
+            if source.trouble.is_some() {
+                self.unwatch(id);
+                self.publish_id(id);
+            }
+        }
         for _ in 0..1024 {
             let Some(source) = self.sources.get(&id) else {
                 return;

@@ -8,6 +8,7 @@ use super::{
     line::{Item, continues, matches},
     segment::{OpenLog, Place, Segment, trim_newline},
 };
+use crate::logs::beside;
 
 /// Lines of one log, newest first.
 pub(super) struct Backward<'a> {
@@ -22,6 +23,9 @@ pub(super) struct Backward<'a> {
     record: Vec<Item>,
     ready: VecDeque<Item>,
     done: bool,
+    /// Time of the oldest line so far.
+    last_at: u64,
+    blocks: u32,
 }
 
 impl<'a> Backward<'a> {
@@ -35,8 +39,13 @@ impl<'a> Backward<'a> {
             record: Vec::new(),
             ready: VecDeque::new(),
             done: false,
+            last_at: u64::MAX,
+            blocks: 0,
         };
-        reader.start = reader.end(wanted)?;
+        match reader.end(wanted) {
+            Ok(end) => reader.start = end,
+            Err(error) => reader.skip(error)?,
+        }
         Ok(reader)
     }
 
@@ -66,7 +75,15 @@ impl<'a> Backward<'a> {
             if self.done {
                 return Ok(None);
             }
-            let Some(item) = self.line(wanted)? else {
+            let item = match self.line(wanted) {
+                Ok(item) => item,
+                Err(error) => {
+                    self.end_record(wanted);
+                    self.skip(error)?;
+                    continue;
+                }
+            };
+            let Some(item) = item else {
                 self.done = true;
                 self.end_record(wanted);
                 continue;
@@ -74,12 +91,37 @@ impl<'a> Backward<'a> {
             if wanted.until_ms.is_some_and(|until| item.at > until) {
                 continue;
             }
+            self.last_at = self.last_at.min(item.at);
             let goes_on = wanted.records && continues(&item.line.line) && self.record.len() < RECORD_MAX;
             self.record.push(item);
             if !goes_on {
                 self.end_record(wanted);
             }
         }
+    }
+
+    /// Tells that the rest of this file cannot be read; what comes next is older.
+    fn skip(&mut self, error: io::Error) -> io::Result<()> {
+        if beside::is_passing(&error) {
+            return Err(error);
+        }
+        let current = self.older.is_none() && self.left == self.log.rotated.len();
+        let number = if current {
+            self.log.current.number
+        } else {
+            self.log
+                .rotated
+                .get(self.left)
+                .map_or(self.log.current.number, |file| file.number)
+        };
+        let item = self
+            .log
+            .source
+            .unreadable(self.last_at, number, current.then_some(self.log.end), &error);
+        self.ready.push_back(item);
+        self.buffer.clear();
+        self.start = 0;
+        Ok(())
     }
 
     fn end_record(&mut self, wanted: &Wanted) {
@@ -97,6 +139,7 @@ impl<'a> Backward<'a> {
             let cut = match newline {
                 Some(at) => at + 1,
                 None if self.start > 0 && self.buffer.len() < LINE_MAX => {
+                    wanted.go_on(&mut self.blocks)?;
                     self.read_block()?;
                     continue;
                 }

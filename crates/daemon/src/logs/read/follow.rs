@@ -9,6 +9,7 @@ use super::{
     marks::{Mark, Marks, key},
     segment::{OpenLog, Place, Segment, trim_newline},
 };
+use crate::logs::beside;
 
 /// How often a follower looks for more.
 const FOLLOW_STEP: Duration = Duration::from_millis(50);
@@ -34,6 +35,8 @@ struct Tail {
     inside: bool,
     /// Nothing came in the last step.
     silent: bool,
+    /// It was told that it cannot be read.
+    failed: bool,
 }
 
 pub(super) fn follow(
@@ -53,7 +56,7 @@ pub(super) fn follow(
     let mut round = 0_u32;
     loop {
         for tail in tails.values_mut() {
-            if !tail.advance(wanted, &mut block, &mut marks, sink)? {
+            if !tail.step(wanted, &mut block, &mut marks, sink) {
                 return Ok(());
             }
         }
@@ -77,7 +80,7 @@ pub(super) fn follow(
             let cut = (around.cut)();
             // All that was written before the cut is given out now; what is not is named.
             for tail in tails.values_mut() {
-                if !tail.advance(wanted, &mut block, &mut marks, sink)? {
+                if !tail.step(wanted, &mut block, &mut marks, sink) {
                     return Ok(());
                 }
             }
@@ -106,6 +109,7 @@ impl Tail {
             record: Vec::new(),
             inside: false,
             silent: false,
+            failed: false,
         }
     }
 
@@ -130,6 +134,45 @@ impl Tail {
             && !self.inside
             && self.segment.times.until(cut.saturating_sub(1)).is_none()
             && fs::metadata(&self.source.path).is_ok_and(|metadata| metadata.ino() == self.segment.inode)
+    }
+
+    /// Gives out what is new. What cannot be read is told once and passed over; the other logs are read all the same.
+    fn step(&mut self, wanted: &Wanted, block: &mut [u8], marks: &mut Marks, sink: Sink<'_>) -> bool {
+        let error = match self.advance(wanted, block, marks, sink) {
+            Ok(go_on) => {
+                self.failed = false;
+                return go_on;
+            }
+            Err(error) => error,
+        };
+        let path = self.source.path.display();
+        let text =
+            format!("`{path}` or a rotated file of it cannot be read, so lines are missing here: {error}");
+        if !std::mem::replace(&mut self.failed, true) && !sink(self.source.notice(&text), None) {
+            return false;
+        }
+        if !beside::is_passing(&error) {
+            self.skip();
+        }
+        true
+    }
+
+    /// Goes on with the next file that can be opened; without one, behind the end of the current one.
+    fn skip(&mut self) {
+        let Ok(Some((current, files))) = Segment::open_current(&self.source.path) else {
+            return;
+        };
+        self.buffer.clear();
+        self.inside = false;
+        let number = self.segment.number;
+        let mut later = files.into_iter().filter(|file| file.number > number);
+        let next = later.find_map(|file| Segment::open(&file).ok().flatten());
+        self.offset = if next.is_none() && current.number <= number {
+            current.length
+        } else {
+            0
+        };
+        self.segment = next.unwrap_or(current);
     }
 
     /// Gives out all whole lines that are there; goes over to the next file after a rotation.

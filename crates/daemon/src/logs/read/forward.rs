@@ -7,6 +7,7 @@ use super::{
     line::{Item, continues, matches},
     segment::{OpenLog, Place, Segment, trim_newline},
 };
+use crate::logs::beside;
 
 /// A record is given out when it has grown to so many lines.
 pub(super) const RECORD_MAX: usize = 1000;
@@ -37,6 +38,9 @@ pub(super) struct Forward<'a> {
     /// A line came that is later than what is wanted.
     too_late: bool,
     done: bool,
+    /// Time of the newest line.
+    last_at: u64,
+    blocks: u32,
 }
 
 impl<'a> Forward<'a> {
@@ -53,6 +57,8 @@ impl<'a> Forward<'a> {
             ready: VecDeque::new(),
             too_late: false,
             done: false,
+            last_at: 0,
+            blocks: 0,
         };
         match start {
             Start::Oldest => reader.enter()?,
@@ -61,15 +67,27 @@ impl<'a> Forward<'a> {
                 let (mut offset, mut found) = log.current.times.since(since);
                 reader.segment = log.rotated.len();
                 while !found && reader.segment > 0 {
-                    let Some(segment) = Segment::open(&log.rotated[reader.segment - 1])? else {
-                        break;
-                    };
-                    (offset, found) = segment.times.since(since);
+                    match Segment::open(&log.rotated[reader.segment - 1]) {
+                        Ok(Some(segment)) => {
+                            (offset, found) = segment.times.since(since);
+                            reader.older = Some(segment);
+                        }
+                        Ok(None) => break,
+                        Err(error) if beside::is_passing(&error) => return Err(error),
+                        // Told when its turn comes.
+                        Err(_) => (offset, reader.older) = (0, None),
+                    }
                     reader.segment -= 1;
-                    reader.older = Some(segment);
                 }
-                let (segment, end) = reader.place();
-                reader.offset = segment.line_start(offset, end)?;
+                if reader.older.is_none() && reader.segment < log.rotated.len() {
+                    reader.enter()?;
+                } else {
+                    let (segment, end) = reader.place();
+                    match segment.line_start(offset, end) {
+                        Ok(offset) => reader.offset = offset,
+                        Err(error) => reader.skip(error)?,
+                    }
+                }
             }
             Start::At(place) => {
                 reader.segment = log.rotated.partition_point(|file| file.number < place.number);
@@ -96,13 +114,46 @@ impl<'a> Forward<'a> {
         self.offset = 0;
         self.older = None;
         while let Some(file) = self.log.rotated.get(self.segment) {
-            if let Some(segment) = Segment::open(file)? {
-                self.older = Some(segment);
-                return Ok(());
+            match Segment::open(file) {
+                Ok(Some(segment)) => {
+                    self.older = Some(segment);
+                    return Ok(());
+                }
+                Ok(None) => {}
+                Err(error) if beside::is_passing(&error) => return Err(error),
+                Err(error) => {
+                    let item = self
+                        .log
+                        .source
+                        .unreadable(self.last_at, file.number, None, &error);
+                    self.ready.push_back(item);
+                }
             }
             self.segment += 1;
         }
         Ok(())
+    }
+
+    /// Tells that the rest of this file cannot be read, and goes on with the next.
+    fn skip(&mut self, error: io::Error) -> io::Result<()> {
+        if beside::is_passing(&error) {
+            return Err(error);
+        }
+        let current = self.older.is_none();
+        let number = self.place().0.number;
+        let item = self
+            .log
+            .source
+            .unreadable(self.last_at, number, current.then_some(self.log.end), &error);
+        self.ready.push_back(item);
+        self.buffer.clear();
+        self.used = 0;
+        if current {
+            self.done = true;
+            return Ok(());
+        }
+        self.segment += 1;
+        self.enter()
     }
 
     pub(super) fn next(&mut self, wanted: &Wanted) -> io::Result<Option<Item>> {
@@ -113,12 +164,26 @@ impl<'a> Forward<'a> {
             if self.done {
                 return Ok(None);
             }
-            let item = self.line(wanted)?;
-            self.done = item.is_none();
+            let item = match self.line(wanted) {
+                Ok(item) => item,
+                Err(error) => {
+                    self.end_record(wanted);
+                    self.skip(error)?;
+                    continue;
+                }
+            };
+            if !self.ready.is_empty() {
+                // A file before the one of this line was passed over.
+                let passed = std::mem::take(&mut self.ready);
+                self.end_record(wanted);
+                self.ready.extend(passed);
+            }
             let Some(item) = item else {
+                self.done = true;
                 self.end_record(wanted);
                 continue;
             };
+            self.last_at = self.last_at.max(item.at);
             if self.since.is_none_or(|since| item.at >= since) {
                 if !wanted.records || !continues(&item.line.line) || self.record.len() >= RECORD_MAX {
                     self.end_record(wanted);
@@ -156,6 +221,7 @@ impl<'a> Forward<'a> {
                     None => continue,
                 }
             }
+            wanted.go_on(&mut self.blocks)?;
             if self.read_block()? {
                 continue;
             }
@@ -212,7 +278,15 @@ impl<'a> Forward<'a> {
         let old = self.buffer.len();
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(old + wanted, 0);
-        let read = self.place().0.read_at(&mut buffer[old..], self.offset)?;
+        let read = match self.place().0.read_at(&mut buffer[old..], self.offset) {
+            Ok(read) => read,
+            Err(error) => {
+                // What was read before is whole all the same.
+                buffer.truncate(old);
+                self.buffer = buffer;
+                return Err(error);
+            }
+        };
         buffer.truncate(old + read);
         self.buffer = buffer;
         self.offset += read as u64;

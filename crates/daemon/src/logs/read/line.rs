@@ -1,11 +1,16 @@
 //! One line that was read: its text, its time, its place; and what of it is shown.
 
+use std::io;
+
 use upkeep_api::body::{LogLine, Stream};
 use upkeep_model::{id::AppName, logs::LogFormat};
 use upkeep_sys::clock;
 
 use super::{LogToRead, Wanted, segment::Place};
-use crate::logs::batch::{JsonLine, UNFINISHED};
+use crate::logs::{
+    batch::{JsonLine, UNFINISHED},
+    names::numbered,
+};
 
 /// A line with what a reader needs to go on behind it.
 #[derive(Clone, Debug)]
@@ -78,6 +83,27 @@ impl LogToRead {
             line: text.to_owned(),
             partial: false,
             notice: true,
+        }
+    }
+
+    /// A notice, in place of the lines of a file that cannot be read: a rotated one, or the current one up to `end`.
+    /// `at`: the time of the line before it.
+    pub(super) fn unreadable(&self, at: u64, number: u64, end: Option<u64>, error: &io::Error) -> Item {
+        let path = match end {
+            Some(_) => self.path.clone(),
+            None => numbered(&self.path, number),
+        };
+        let text = format!(
+            "`{}` cannot be read, so lines are missing here: {error}",
+            path.display()
+        );
+        let place = |number, offset| Place { number, offset };
+        Item {
+            line: self.notice(&text),
+            at,
+            begins: place(number, 0),
+            after: end.map_or(place(number.saturating_add(1), 0), |end| place(number, end)),
+            inside: false,
         }
     }
 

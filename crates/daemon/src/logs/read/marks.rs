@@ -4,21 +4,22 @@
 //! sources that have given out lines of that very time or later a place must be said: an id is
 //!
 //! ```text
-//! 1795372848764;web:0:out=7.1234;worker::err=3.99+
+//! 1795372848764;web:0:out:5c0f1a2b=7.1234;worker::err:90ab12cd=3.99+
 //! ```
 //!
-//! a time in Unix ms, and for some sources the number of a file and an offset. A source that is not named goes on at
+//! a time in Unix ms, and for some sources the number of a file and an offset. A source is called by app, instance,
+//! stream and a hash of its path: at another path its numbers and offsets mean other lines. A source that is not named goes on at
 //! its first line that begins at the time or later. `+`: the place is inside a line, of which a piece was given out.
 //!
 //! Who follows asks the pump for a *cut* now and then ([`crate::logs::pump::Cutter`]): a time that divides what is in
 //! the files from what will be. After it, the sources that were silent need no name any more, and ids stay short
 //! however many there are.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{collections::BTreeMap, fmt::Write, os::unix::ffi::OsStrExt, path::Path};
 
 use super::{LogToRead, line::Item, segment::Place};
 
-/// A text longer than this is none of ours.
+/// A text longer than this, from elsewhere, is none of ours.
 const TEXT_MAX: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +42,19 @@ pub(super) fn key(source: &LogToRead) -> String {
         upkeep_api::body::Stream::Out => "out",
         upkeep_api::body::Stream::Err => "err",
     };
+    let file = short_hash(&source.path);
     match source.index {
-        Some(index) => format!("{}:{index}:{stream}", source.app),
-        None => format!("{}::{stream}", source.app),
+        Some(index) => format!("{}:{index}:{stream}:{file:08x}", source.app),
+        None => format!("{}::{stream}:{file:08x}", source.app),
     }
+}
+
+/// Tells the few paths apart that one stream has had (FNV-1a, 32 bits).
+fn short_hash(path: &Path) -> u32 {
+    let bytes = path.as_os_str().as_bytes().iter();
+    bytes.fold(0x811C_9DC5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 impl Marks {
@@ -70,11 +80,13 @@ impl Marks {
         text
     }
 
-    /// Reads an id; `None`: it is none.
+    /// Reads an id that somebody sends; `None`: it is none.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        if text.len() > TEXT_MAX {
-            return None;
-        }
+        (text.len() <= TEXT_MAX).then(|| Self::parse_own(text)).flatten()
+    }
+
+    /// Reads one that was written down by us, however many logs it names.
+    pub(crate) fn parse_own(text: &str) -> Option<Self> {
         let mut parts = text.split(';');
         let base = parts.next()?.parse().ok()?;
         let mut named = BTreeMap::new();

@@ -15,7 +15,8 @@ use crate::logs::names::Rotated;
 
 /// Gives out all whole lines behind `marks`, merged by time, and moves `marks` behind each that `take` accepts; the
 /// first that it does not accept ends it. A log that `marks` does not name begins at their time; every log that gave
-/// out a line is named. Whether all was given out. A log that cannot be read does not keep the others from being read.
+/// out a line is named. Whether all was given out. A rotated file that cannot be read comes as a notice and is passed
+/// over. A log that cannot be opened does not keep the others from being read.
 pub(crate) fn more(
     sources: &[LogToRead],
     marks: &mut Marks,

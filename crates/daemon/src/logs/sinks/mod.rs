@@ -18,10 +18,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU8, Ordering},
+        mpsc,
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -37,6 +40,7 @@ use self::{
     watch::Watch,
 };
 use super::{
+    beside,
     ledger::lock,
     pump::Statuses,
     read::{LogToRead, more::more},
@@ -67,8 +71,13 @@ const DEAD: Duration = Duration::from_secs(5);
 /// How far a sink goes back that was there before this daemon and has no place: its daemon was killed in the very
 /// moment it came.
 const BACK: Duration = Duration::from_mins(1);
+/// How long a log is read that the app has no more.
+const LEFT: Duration = Duration::from_secs(5);
 /// How long the last lines may take when the daemon ends.
 const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// How much longer than that the end of the thread is waited for: a lookup of a name may hang.
+const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the thread is told: to go on, to end at once, to end when all is sent.
 const GO_ON: u8 = 0;
@@ -98,6 +107,8 @@ pub(crate) struct Sinks {
     views: Views,
     ends: Arc<AtomicU8>,
     thread: Option<JoinHandle<()>>,
+    /// Closed when the thread has ended.
+    ended: mpsc::Receiver<()>,
 }
 
 impl Sinks {
@@ -113,13 +124,18 @@ impl Sinks {
             outlets: BTreeMap::new(),
             looked_ms: clock::unix_ms().saturating_sub(u64::try_from(BACK.as_millis()).unwrap_or(0)),
         };
+        let (ending, ended) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("log-sinks".to_owned())
             .stack_size(512 << 10)
-            .spawn(move || worker.run())?;
+            .spawn(move || {
+                let _ends_with_it = ending;
+                worker.run();
+            })?;
         Ok(Self {
             views,
             ends,
+            ended,
             thread: Some(thread),
         })
     }
@@ -134,8 +150,9 @@ impl Sinks {
         self.ends.store(ends, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // A panic there has aborted the process already.
-            let _ = thread.join();
+            let patience = END_WITHIN + if last_lines { LAST_LINES } else { Duration::ZERO };
+            // Without an answer it hangs: it ends with the process, and what it sent last comes again.
+            let _ = self.ended.recv_timeout(patience);
         }
     }
 }
@@ -205,12 +222,7 @@ impl Worker {
                 Feed::of(cursor::load(folder, app).remove(&sink.to_string()), since)
             });
             feed.ends = false;
-            let old = std::mem::replace(&mut feed.logs, logs);
-            for log in old {
-                if !feed.logs.iter().any(|known| known.path == log.path) {
-                    feed.logs.push(log);
-                }
-            }
+            feed.follow(logs);
         }
         self.looked_ms = now;
     }
@@ -223,36 +235,52 @@ impl Worker {
                 .outlets
                 .entry(key.1.clone())
                 .or_insert_with(|| Outlet::new(key.1.clone(), self.sources.keeper));
-            let sizes = feed.sizes();
-            let grown = sizes != feed.read;
-            if grown {
-                feed.count_missed();
-            }
-            if grown && outlet.ready() {
+            let (logs, sizes): (Vec<_>, Vec<_>) = feed.grown().into_iter().unzip();
+            feed.count_missed(&logs);
+            let waits = feed.retry_at.is_some_and(|at| Instant::now() < at);
+            if logs.is_empty() {
+                feed.read_all(std::iter::empty());
+            } else if !waits && outlet.ready() {
                 let turn = Instant::now();
-                let (mut sent, mut late) = (0, false);
+                let (mut sent, mut damaged, mut late) = (0, 0, false);
                 let mut take = |line: &LogLine| {
+                    if line.notice {
+                        // Told once: the place moves behind what cannot be read.
+                        note(&format!("for `{}` of `{}`: {}", key.1, key.0, line.line));
+                        damaged += 1;
+                        return true;
+                    }
                     late = turn.elapsed() >= TURN;
                     let taken = !late && outlet.send(line);
                     sent += u64::from(taken);
                     taken
                 };
-                let done = more(&feed.logs, &mut feed.marks, &mut take).unwrap_or_else(|error| {
-                    note(&format!(
+                let done = more(&logs, &mut feed.marks, &mut take).unwrap_or_else(|error| {
+                    let passing = beside::is_passing(&error);
+                    if passing {
+                        feed.retry_at = Some(Instant::now() + PAUSE_MAX);
+                    }
+                    let text = format!(
                         "the logs of `{}` could not be read for `{}`: {error}",
                         key.0, key.1
-                    ));
-                    // Tried again when it grows: a file that is broken is not read over and over.
-                    true
+                    );
+                    if feed.trouble.as_ref() != Some(&text) {
+                        note(&text);
+                        feed.trouble = Some(text);
+                    }
+                    // Else tried again when it grows.
+                    !passing
                 });
                 feed.sent += sent;
-                feed.unsaved |= sent > 0;
+                // At least one line in each; how many, nobody can tell.
+                feed.missed += damaged;
+                feed.unsaved |= sent + damaged > 0;
                 busy |= late;
                 if done {
-                    feed.read = sizes;
+                    feed.read_all(logs.into_iter().map(|log| log.path).zip(sizes));
                 }
             }
-            if feed.ends && (feed.read == feed.sizes() || outlet.is_dead()) {
+            if feed.ends && (feed.grown().is_empty() || outlet.is_dead()) {
                 over.push(key.clone());
             }
         }

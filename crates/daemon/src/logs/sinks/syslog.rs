@@ -7,9 +7,13 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{TcpStream, ToSocketAddrs, UdpSocket},
+    net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket},
     os::unix::net::UnixDatagram,
     path::Path,
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
 };
 
 use upkeep_api::body::{LogLine, Stream};
@@ -20,6 +24,8 @@ use super::{PATIENCE, severity, time};
 pub(super) const SOCKET: &str = "/dev/log";
 /// Longest text of one message: receivers take 8 KiB with the header (rsyslog's default).
 const TEXT_MAX: usize = 7 << 10;
+/// So many lookups of names may hang.
+const LOOKUPS: usize = 4;
 /// Longest APP-NAME (RFC 5424, 6).
 const NAME_MAX: usize = 48;
 
@@ -48,7 +54,7 @@ impl Syslog {
 
     pub(super) fn udp(address: &str) -> io::Result<Self> {
         let mut last = nothing(address);
-        for address in address.to_socket_addrs()? {
+        for address in resolve(address)? {
             let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let made = UdpSocket::bind(any).and_then(|socket| {
                 socket.connect(address)?;
@@ -65,7 +71,7 @@ impl Syslog {
 
     pub(super) fn tcp(address: &str) -> io::Result<Self> {
         let mut last = nothing(address);
-        for address in address.to_socket_addrs()? {
+        for address in resolve(address)? {
             match TcpStream::connect_timeout(&address, PATIENCE) {
                 Ok(stream) => {
                     stream.set_write_timeout(Some(PATIENCE))?;
@@ -119,6 +125,39 @@ impl Syslog {
             }
         }
     }
+}
+
+/// Addresses of a name and a port. A lookup that hangs does so on a thread of its own, and of those there are few.
+fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    static AT_WORK: AtomicUsize = AtomicUsize::new(0);
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let late = || {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the name in `{address}` is not resolved in time"),
+        )
+    };
+    if AT_WORK.fetch_add(1, Ordering::Relaxed) >= LOOKUPS {
+        AT_WORK.fetch_sub(1, Ordering::Relaxed);
+        return Err(late());
+    }
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let name = address.to_owned();
+    let started = std::thread::Builder::new()
+        .name("log-lookup".to_owned())
+        .stack_size(256 << 10)
+        .spawn(move || {
+            // Whoever asked may have lost patience.
+            let _ = sender.send(name.to_socket_addrs().map(Iterator::collect));
+            AT_WORK.fetch_sub(1, Ordering::Relaxed);
+        });
+    if let Err(error) = started {
+        AT_WORK.fetch_sub(1, Ordering::Relaxed);
+        return Err(error);
+    }
+    receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(late()))
 }
 
 fn nothing(address: &str) -> io::Error {
