@@ -202,7 +202,8 @@ impl Source {
             }
             let waited = self.waits_since.take();
             let mut seen = peek(&self.pipe, tools, LOOK_AHEAD)?;
-            if seen >= LOOK_AHEAD && memchr::memchr(b'\n', &tools.look[..seen]).is_none() {
+            let more = pipe::available(&self.pipe).unwrap_or(0) > seen as u64;
+            if (more || seen >= LOOK_AHEAD) && memchr::memchr(b'\n', &tools.look[..seen]).is_none() {
                 // A long line: as much of it as a pipe may hold.
                 self.make_wide();
                 seen = peek(&self.pipe, tools, WIDE_PIPE)?;

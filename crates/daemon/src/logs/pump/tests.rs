@@ -411,3 +411,37 @@ fn pipes_and_links_beside_a_log_hold_up_nobody_and_are_not_written_through() {
         );
     }
 }
+
+#[test]
+fn a_long_line_in_another_form_stays_whole_and_a_longer_one_is_cut_between_characters() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.log");
+    let pump = Pump::start().expect("a pump");
+    let ends = pipe::make().expect("a pipe");
+    let mut target = target(&path, 100 << 20, 3);
+    target.form = Some(Form {
+        format: LogFormat::Json,
+        app: "x".to_owned(),
+        index: None,
+        stream: upkeep_api::body::Stream::Out,
+        host: "here".to_owned(),
+    });
+    pump.add("x".to_owned(), ends.read, target);
+    let mut writer = fs::File::from(ends.write);
+    let long = "€".repeat(100_000);
+    writeln!(writer, "{long}").expect("a write");
+    let longer = format!("x{}", "€".repeat(700_000));
+    writeln!(writer, "{longer}").expect("a write");
+    drained(&pump);
+    let text = fs::read_to_string(&path).expect("the log");
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a document"))
+        .collect();
+    assert!(lines[0]["message"] == long.as_str(), "the line of 300 kB was cut");
+    let pieces: String = lines[1..]
+        .iter()
+        .filter_map(|line| line["message"].as_str())
+        .collect();
+    assert!(pieces == longer, "the pieces of a longer line are not the line");
+}

@@ -512,3 +512,94 @@ fn a_follower_of_many_sources_gives_out_short_ids_and_resumes_behind_any() {
         assert_eq!(rest, expected, "behind {id}");
     }
 }
+
+#[test]
+fn a_damaged_file_gives_a_notice_and_the_others_are_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = source(dir.path(), "a");
+    let mut steps = Vec::new();
+    let texts: Vec<String> = (0..5).map(|number| format!("{number}\n")).collect();
+    for (number, text) in (1_u64..).zip(&texts) {
+        steps.push((number * 1000, text.as_str()));
+        steps.push((number * 1000, "---"));
+    }
+    steps.push((9000, "end\n"));
+    write(&a, &steps);
+    pack(&a);
+    std::fs::write(dir.path().join("a.log.000003.zst"), "no archive").expect("damage");
+    let logs = std::slice::from_ref(&a);
+    let is_notice = |line: &String| line.contains("a.log.000003` cannot be read");
+    let found = read(logs, &Wanted::default());
+    assert_eq!(
+        found.iter().filter(|line| is_notice(line)).count(),
+        1,
+        "{found:?}"
+    );
+    assert!(is_notice(&found[2]), "{found:?}");
+    let lines =
+        |found: &[String]| -> Vec<String> { found.iter().filter(|line| !is_notice(line)).cloned().collect() };
+    let all = ["a 0", "a 1", "a 3", "a 4", "a end"];
+    assert_eq!(lines(&found), all);
+    let found = read(
+        logs,
+        &Wanted {
+            lines: Some(4),
+            ..Wanted::default()
+        },
+    );
+    assert!(is_notice(&found[0]), "{found:?}");
+    assert_eq!(lines(&found), all[1..]);
+    // Whoever comes again and again hears it once, and then what is new.
+    let mut marks = Marks::since(0);
+    let mut taken = Vec::new();
+    let mut look = |marks: &mut Marks, taken: &mut Vec<String>| {
+        let mut take = |line: &LogLine| {
+            taken.push(format!("a {}", line.line));
+            true
+        };
+        assert!(more::more(logs, marks, &mut take).expect("a reading"));
+    };
+    look(&mut marks, &mut taken);
+    assert_eq!((taken.len(), lines(&taken)), (6, all.map(str::to_owned).to_vec()));
+    write(&a, &[(10_000, "new\n")]);
+    look(&mut marks, &mut taken);
+    assert_eq!((taken.len(), taken[6].as_str()), (7, "a new"));
+    // The same stream at another path is another log.
+    let moved = LogToRead {
+        path: dir.path().join("moved.log"),
+        ..a.clone()
+    };
+    write(&moved, &[(11_000, "elsewhere\n")]);
+    let both = [moved, a];
+    for _ in 0..2 {
+        let mut take = |line: &LogLine| {
+            taken.push(line.line.clone());
+            true
+        };
+        more::more(&both, &mut marks, &mut take).expect("a reading");
+    }
+    assert_eq!(taken[7..], ["elsewhere"]);
+}
+
+#[test]
+fn a_reading_ends_when_nobody_waits_for_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = source(dir.path(), "a");
+    let block = "nothing of it\n".repeat(300_000);
+    write(&a, &[(1000, &block)]);
+    for lines in [None, Some(10)] {
+        counted::READ.set(0);
+        let wanted = Wanted {
+            lines,
+            grep: Some(Regex::new("rare").expect("a pattern")),
+            gone: Some(Gone::new(|| true)),
+            ..Wanted::default()
+        };
+        let around = Around {
+            list: &|| vec![a.clone()],
+            cut: &clock::unix_ms,
+        };
+        run(&around, &wanted, &mut |_, _| true).expect_err("it is broken off");
+        assert!(counted::READ.get() <= 2 << 20, "{}", counted::READ.get());
+    }
+}
