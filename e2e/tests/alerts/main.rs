@@ -164,7 +164,7 @@ fn a_webhook_is_signed_and_tried_until_it_is_taken() {
     set(
         &home,
         &format!(
-            "alerts:\n  group: 1s\n  channels:\n    hook:\n      webhook: {{url: 'http://127.0.0.1:{port}/in?x=1', secret_file: key, timeout: 500ms}}\n"
+            "alerts:\n  group: 1s\n  defaults: false\n  rules: [{{on: crash}}]\n  channels:\n    hook:\n      webhook: {{url: 'http://127.0.0.1:{port}/in?x=1', secret_file: key, timeout: 5s}}\n"
         ),
     );
     crash(&home, "shop");
@@ -219,7 +219,7 @@ fn a_webhook_is_signed_and_tried_until_it_is_taken() {
         &errors.join("; "),
         &[
             "broke off",
-            "no answer within 500ms",
+            "no answer within 5s",
             "redirections are not followed",
             "none",
         ],
