@@ -63,6 +63,7 @@ impl Settings {
                 files.extend(email.ca_file.as_mut().map(|file| (file, false)));
             }
             if let Some(webhook) = &mut channel.webhook {
+                files.extend(webhook.url_file.as_mut().map(|file| (file, true)));
                 files.extend(webhook.secret_file.as_mut().map(|file| (file, true)));
                 files.extend(webhook.headers_file.as_mut().map(|file| (file, true)));
                 files.extend(webhook.ca_file.as_mut().map(|file| (file, false)));

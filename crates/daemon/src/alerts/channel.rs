@@ -17,7 +17,7 @@ use upkeep_api::alert::Message;
 use upkeep_keeper::protocol::SpawnSpec;
 use upkeep_model::{
     settings::{
-        Channel,
+        Channel, Url,
         alerts::{Email, Hook, MailTls, Webhook},
     },
     size::Span,
@@ -153,6 +153,14 @@ async fn mail(email: &Email, message: &Message) -> Result<(), Failure> {
 // ---- webhook
 
 async fn post(webhook: &Webhook, message: &Message) -> Result<(), Failure> {
+    let url = match (&webhook.url, &webhook.url_file) {
+        (Some(url), _) => url.clone(),
+        (None, Some(path)) => secret(path)?
+            .parse::<Url>()
+            // Its words hold the text, which is a secret.
+            .map_err(|_| format!("`{path}` holds no URL such as `https://example.org/path`"))?,
+        (None, None) => return Err("the webhook has no URL".to_owned().into()),
+    };
     let body = serde_json::to_vec(message).map_err(|error| error.to_string())?;
     let mut headers = vec![
         ("content-type".to_owned(), "application/json".to_owned()),
@@ -166,13 +174,13 @@ async fn post(webhook: &Webhook, message: &Message) -> Result<(), Failure> {
     if let Some(path) = &webhook.headers_file {
         headers.extend(web::headers_of(path)?);
     }
-    let (scheme, _, path) = webhook.url.parts();
+    let (scheme, _, path) = url.parts();
     let trust = if scheme == "https" {
         Some(web::trust(webhook.ca_file.as_deref())?)
     } else {
         None
     };
-    let answer = web::post(&webhook.url, path, &headers, body, trust).await?;
+    let answer = web::post(&url, path, &headers, body, trust).await?;
     match answer.status.as_u16() {
         200..=299 => Ok(()),
         code => Err(Failure {

@@ -20,7 +20,7 @@ use upkeep_api::{
     error::Code,
     settings::{SettingsPut, SettingsResult, SettingsView},
 };
-use upkeep_model::settings::Settings;
+use upkeep_model::settings::{Settings, Url};
 use upkeep_store::{Condition, Store, StoreError, Txn};
 
 use crate::{
@@ -120,6 +120,8 @@ impl Holder {
         let tree = |settings: &Settings| serde_json::to_value(settings).unwrap_or_default();
         let mut changes = Vec::new();
         plan::compare("", Some(&tree(&before)), Some(&tree(&settings)), &mut changes);
+        let values = changes.iter_mut().flat_map(|one| [&mut one.old, &mut one.new]);
+        values.flatten().for_each(hide_paths);
         if put.dry_run || changes.is_empty() {
             return Ok(SettingsResult {
                 changes,
@@ -207,6 +209,24 @@ fn check_files(settings: &mut Settings) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Events are kept and read by many: of a URL they tell scheme and host, as the rest is often all that it takes to use it.
+fn hide_paths(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => {
+            if let Ok(url) = text.parse::<Url>() {
+                let (scheme, authority, path) = url.parts();
+                if path.len() > 1 {
+                    *text = format!("{scheme}://{authority}/(hidden)");
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(hide_paths),
+        Value::Object(values) => values.values_mut().for_each(hide_paths),
+        _ => {}
+    }
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Refusal {
@@ -334,6 +354,16 @@ mod tests {
         assert_eq!(told.len(), 1);
         let next = Holder::load(store.as_ref(), events).expect("settings");
         assert_eq!(next.view(), holder.view());
+    }
+
+    #[test]
+    fn events_tell_no_paths_of_urls() {
+        let mut value = serde_json::json!({"a": [{"url": "https://chat.example.org/hook/s3cret?k=1"}],
+            "b": "http://127.0.0.1:4318", "c": "22:00"});
+        hide_paths(&mut value);
+        let wanted = serde_json::json!({"a": [{"url": "https://chat.example.org/(hidden)"}],
+            "b": "http://127.0.0.1:4318", "c": "22:00"});
+        assert_eq!(value, wanted);
     }
 
     #[test]

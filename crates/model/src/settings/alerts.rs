@@ -98,10 +98,14 @@ pub enum MailTls {
 
 /// By a `POST` of JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a map with `url`")]
+#[serde(deny_unknown_fields, expecting = "a map with `url` or `url_file`")]
 pub struct Webhook {
-    /// Where to. Redirections are not followed.
-    pub url: Url,
+    /// Where to. Redirections are not followed. Settings are shown: a URL that is a secret belongs into `url_file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<Url>,
+    /// File with the URL, in place of `url`. Only its owner may be able to read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_file: Option<String>,
     /// File with the key by which bodies are signed. Only its owner may be able to read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_file: Option<String>,

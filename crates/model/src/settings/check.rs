@@ -105,6 +105,14 @@ fn check_channel(name: &str, channel: &Channel) -> Result<(), Invalid> {
     if let Some(email) = &channel.email {
         check_email(name, email)?;
     }
+    if let Some(webhook) = &channel.webhook
+        && webhook.url.is_some() == webhook.url_file.is_some()
+    {
+        return invalid(
+            &[path[0], path[1], name, "webhook"],
+            "expected one of `url` and `url_file`",
+        );
+    }
     if let Some(command) = &channel.command {
         let program = command.run.first().map(String::as_str).unwrap_or_default();
         if program.is_empty() || command.run.iter().any(|word| word.contains('\0')) {
