@@ -12,7 +12,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{self, MethodRouter},
 };
-use tokio::{net::TcpListener, sync::watch};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use upkeep_sys::clock;
 
 use super::{Authorized, Shared};
@@ -25,6 +33,14 @@ type Api = State<Arc<Shared>>;
 
 /// Figures older than this mean that nobody looks any more, ms.
 const STALE_MS: u64 = 15_000;
+/// So many may ask at once.
+const CONNECTIONS: usize = 16;
+/// How long a question may take to arrive.
+const READ: Duration = Duration::from_secs(5);
+/// How long one may take with its answer.
+const WHOLE: Duration = Duration::from_secs(30);
+/// After a connection that could not be taken.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Between two tries to take an address that is in use.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -130,8 +146,30 @@ async fn listen(address: SocketAddr, shared: &Arc<Shared>) {
         .route("/readyz", routing::get(async |state: Api| ready(&state.0)))
         .fallback(async || (StatusCode::NOT_FOUND, "there is /metrics, /healthz and /readyz\n"))
         .with_state(Arc::clone(shared));
-    if let Err(error) = axum::serve(listener, router).await {
-        note(&format!("figures can no longer be scraped on {address}: {error}"));
-        tokio::time::sleep(AGAIN).await;
+    let service = TowerToHyperService::new(router);
+    let mut open = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            // Cancel-safe: a connection is taken only when it is returned. Who finds no room waits in the backlog.
+            accepted = listener.accept(), if open.len() < CONNECTIONS => match accepted {
+                Ok((stream, _)) => open.push(connection(stream, service.clone())),
+                // It went away already, or descriptors are short.
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            },
+            // Cancel-safe: an answer that has ended is taken only when it is returned.
+            Some(()) = open.next() => {}
+        }
     }
+}
+
+/// One question and its answer.
+async fn connection(stream: TcpStream, service: TowerToHyperService<Router>) {
+    let serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(READ)
+        // It says `Connection: close`: there are not so many that one could be kept for a minute of silence.
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // Whoever asked may have left, or reads too slowly.
+    let _ = tokio::time::timeout(WHOLE, serving).await;
 }
