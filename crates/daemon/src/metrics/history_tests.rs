@@ -8,15 +8,16 @@
     reason = "figures that are written come back as they were"
 )]
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::{collections::BTreeMap, path::Path};
 
 use upkeep_api::metrics::{MetricsAnswer, Per, Series};
 use upkeep_model::id::AppName;
+use upkeep_store::blocks::{Batch, Blocks};
 
 use super::{
     columns::{Values, WIDTH, instance},
     history::{History, SeriesName},
-    query::Query,
+    query::{Query, VALUES_MAX},
 };
 
 const DAY: u64 = 24 * 3600;
@@ -116,9 +117,9 @@ fn an_app_is_the_sum_of_its_instances_also_while_one_is_away() {
 fn rings_cover_their_spans_and_what_is_older_is_gone() {
     let dir = tempfile::tempdir().expect("a directory");
     let (history, _) = History::open(&dir.path().join("metrics.redb"), START).expect("a history");
-    // Every tenth second of two days.
+    // A second of each minute of two days.
     let end = START + 2 * DAY;
-    for at in (START..end).step_by(10) {
+    for at in (START..end).step_by(60) {
         push(&history, at, 0, if at < START + DAY { 1.0 } else { 2.0 });
     }
     history.flush();
@@ -126,7 +127,9 @@ fn rings_cover_their_spans_and_what_is_older_is_gone() {
     assert_eq!(day.step, 10.0);
     let values = &only(&day).values;
     assert!(
-        values.len() >= 8640 && values.iter().flatten().all(|value| *value == 2.0),
+        values.len() >= 8640
+            && values.iter().flatten().count() >= 1439
+            && values.iter().flatten().all(|value| *value == 2.0),
         "{}",
         values.len()
     );
@@ -172,6 +175,65 @@ fn what_was_journalled_survives_the_end_of_the_daemon_at_any_moment() {
         known = now - START;
         known -= known % 10;
     }
+}
+
+#[test]
+fn what_was_journalled_survives_a_night() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("metrics.redb");
+    let (history, _) = History::open(&path, START).expect("a history");
+    for second in 0..700 {
+        push(&history, START + second, 0, 1.0);
+    }
+    drop(history);
+    let morning = START + 10 * 3600;
+    for _ in 0..2 {
+        let (history, _) = History::open(&path, morning).expect("a history");
+        let seen = |now: u64| {
+            let answer = ask(&history, START, START + 900, 10_000, Per::App, now);
+            only(&answer).values.iter().flatten().count()
+        };
+        assert_eq!(seen(morning), 69, "from the journal");
+        for second in 0..30 {
+            push(&history, morning + second, 0, 1.0);
+        }
+        history.flush();
+        assert_eq!(seen(morning + 30), 69, "from its block");
+        history.end();
+    }
+}
+
+#[test]
+fn names_of_many_that_come_at_once_are_kept_and_numbers_are_nobody_elses() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("metrics.redb");
+    {
+        let (blocks, _) = Blocks::open(&path).expect("a file");
+        let puts = vec![((super::history::FIVES, 7, START), vec![0])];
+        let deletes = Vec::new();
+        blocks.write(&Batch { deletes, puts }).expect("it is written");
+    }
+    let (history, _) = History::open(&path, START).expect("a history");
+    let names: Vec<SeriesName> = (0..500).map(name).collect();
+    let ids: Vec<u32> = names.iter().map(|name| history.id(name)).collect();
+    assert_eq!(ids.first(), Some(&8), "figures of 7 have lost their name");
+    let figures = values(1.0, 1.0);
+    history.push(
+        START,
+        ids.iter()
+            .copied()
+            .zip(&names)
+            .map(|(id, name)| (id, name, &figures)),
+    );
+    history.flush();
+    drop(history);
+    let (history, _) = History::open(&path, START + 10).expect("a history");
+    assert_eq!(history.names().len(), 500);
+    let again: Vec<u32> = names.iter().map(|name| history.id(name)).collect();
+    assert_eq!(again, ids);
+    let answer = ask(&history, START, START + 900, 10_000, Per::Instance, START + 10);
+    let count: usize = answer.series.iter().map(|series| series.values.len()).sum();
+    assert!(count <= 2 * VALUES_MAX, "{count} values");
 }
 
 #[test]
@@ -259,41 +321,33 @@ fn fill_a_file_for_the_bench() {
     assert_eq!(history.names().len(), 2);
 }
 
-/// What the promises say, on 90 days of an app with two busy instances. Times are of a build with optimisation.
+/// What the promises say of the size, on a month of an app with two busy instances. How long reading takes is measured by
+/// `cargo xtask bench metrics`.
 #[test]
-fn a_month_is_read_in_milliseconds_and_the_file_stays_small() {
+fn a_month_is_read_and_the_file_stays_small() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("metrics.redb");
-    let end = START + 92 * DAY;
-    let history = filled(&path, START, end);
     let month = 30 * DAY;
-    let mut best = f64::MAX;
-    let mut points = 0;
-    for _ in 0..5 {
-        let began = Instant::now();
-        let query = Query {
-            apps: BTreeMap::from([(AppName::parse("shop").expect("a name"), None)]),
-            host: false,
-            metrics: Vec::new(),
-            since: (end - month) as f64,
-            until: end as f64,
-            points: 300,
-            per: Per::App,
-        };
-        let answer = history.query(&query, end);
-        best = best.min(began.elapsed().as_secs_f64() * 1000.0);
-        points = answer
-            .series
-            .iter()
-            .map(|series| series.values.iter().flatten().count())
-            .sum();
-        assert_eq!(answer.series.len(), 15);
-    }
+    let end = START + month;
+    let history = filled(&path, START, end);
+    let query = Query {
+        apps: BTreeMap::from([(AppName::parse("shop").expect("a name"), None)]),
+        host: false,
+        metrics: Vec::new(),
+        since: START as f64,
+        until: end as f64,
+        points: 300,
+        per: Per::App,
+    };
+    let answer = history.query(&query, end);
+    let points: usize = answer
+        .series
+        .iter()
+        .map(|series| series.values.iter().flatten().count())
+        .sum();
+    assert_eq!(answer.series.len(), 15);
     assert!(points > 15 * 250, "{points} values");
     let file = std::fs::metadata(&path).expect("the file").len();
     drop(history);
-    eprintln!("a month of one app with two instances: {best:.1} ms; file: {file} bytes");
-    // Five times what is promised: the machine is shared.
-    assert!(best < 100.0, "{best} ms");
-    assert!(file < 40 << 20, "{file} bytes");
+    assert!(file < 20 << 20, "{file} bytes");
 }
