@@ -119,7 +119,8 @@ impl Batch {
     /// Opens or makes it; `make`: or finds that there is none.
     pub(super) fn open(log: &Path, make: bool) -> io::Result<Option<Self>> {
         let raw = match open(&with_suffix(log, ".batch"), make) {
-            Err(error) if !make && error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // Something of somebody else: in the way only of lines in another form.
+            Err(error) if !make && beside::is_none_of_ours(&error) => return Ok(None),
             file => file?,
         };
         Ok(Some(Self {

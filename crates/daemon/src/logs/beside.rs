@@ -57,7 +57,10 @@ fn read_over(path: &Path, links: u32) -> io::Result<File> {
             }
             let target = rustix::fs::readlinkat(&link, c"", Vec::new())?;
             let target = Path::new(OsStr::from_bytes(target.as_bytes()));
-            read_over(&path.parent().unwrap_or(Path::new("/")).join(target), links - 1)
+            read_over(
+                &path.parent().unwrap_or_else(|| Path::new("/")).join(target),
+                links - 1,
+            )
         }
         Err(Errno::LOOP) => Err(refused("it is a link of too many links")),
         Err(error) => Err(error.into()),

@@ -102,7 +102,7 @@ impl LogToRead {
             line: self.notice(&text),
             at,
             begins: place(number, 0),
-            after: end.map_or(place(number.saturating_add(1), 0), |end| place(number, end)),
+            after: end.map_or_else(|| place(number.saturating_add(1), 0), |end| place(number, end)),
             inside: false,
         }
     }

@@ -22,6 +22,8 @@ const TRIES: u32 = 64;
 
 /// So many bytes of a time index are read: the records of ten days in which something came every 100 ms.
 const TIMES_MAX: u64 = 128 << 20;
+/// So many are held while one follows.
+const RECORDS_MAX: usize = 16 << 20;
 
 /// A log as it stood when it was opened.
 #[derive(Debug)]
@@ -237,9 +239,9 @@ impl Times {
         let records = bytes.chunks_exact(INDEX_RECORD);
         self.records
             .extend(records.map(|record| (word(&record[8..]), word(&record[..8]))));
-        let surplus = (self.records.len() * INDEX_RECORD).saturating_sub(2 * TIMES_MAX as usize);
-        self.records.drain(..surplus / INDEX_RECORD);
-        self.skipped += surplus as u64;
+        let surplus = self.records.len().saturating_sub(RECORDS_MAX);
+        self.records.drain(..surplus);
+        self.skipped += (surplus * INDEX_RECORD) as u64;
         Ok(())
     }
 

@@ -552,7 +552,7 @@ fn a_damaged_file_gives_a_notice_and_the_others_are_read() {
     // Whoever comes again and again hears it once, and then what is new.
     let mut marks = Marks::since(0);
     let mut taken = Vec::new();
-    let mut look = |marks: &mut Marks, taken: &mut Vec<String>| {
+    let look = |marks: &mut Marks, taken: &mut Vec<String>| {
         let mut take = |line: &LogLine| {
             taken.push(format!("a {}", line.line));
             true
@@ -587,11 +587,12 @@ fn a_reading_ends_when_nobody_waits_for_it() {
     let a = source(dir.path(), "a");
     let block = "nothing of it\n".repeat(300_000);
     write(&a, &[(1000, &block)]);
+    let grep = Regex::new("rare").expect("a pattern");
     for lines in [None, Some(10)] {
         counted::READ.set(0);
         let wanted = Wanted {
             lines,
-            grep: Some(Regex::new("rare").expect("a pattern")),
+            grep: Some(grep.clone()),
             gone: Some(Gone::new(|| true)),
             ..Wanted::default()
         };
