@@ -151,7 +151,12 @@ pub(crate) async fn post(
         .body(Full::new(Bytes::from(body)))
         // Its words could hold a secret of the headers.
         .map_err(|_| "the request cannot be made: is a line of `headers_file` no header?".to_owned())?;
-    let stream = TcpStream::connect((host, port))
+    let name = host.to_owned();
+    let addresses = tokio::task::spawn_blocking(move || upkeep_host::names::resolve(&name, port))
+        .await
+        .map_err(|_| "the daemon is ending".to_owned())?
+        .map_err(|error| format!("failed to find `{authority}`: {error}"))?;
+    let stream = TcpStream::connect(addresses.as_slice())
         .await
         .map_err(|error| format!("failed to connect to `{authority}`: {error}"))?;
     let stream: Box<dyn Wire> = match trust {

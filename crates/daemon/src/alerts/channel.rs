@@ -132,8 +132,18 @@ async fn mail(email: &Email, message: &Message) -> Result<(), Failure> {
         MailTls::Always => (Tls::Wrapper(parameters()?), 465),
         MailTls::Never => (Tls::None, 25),
     };
-    let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&email.host)
-        .port(email.port.unwrap_or(port))
+    let port = email.port.unwrap_or(port);
+    // The certificate is held against the name, above; the connection goes to its first address.
+    let host = email.host.clone();
+    let address = tokio::task::spawn_blocking(move || upkeep_host::names::resolve(&host, port))
+        .await
+        .map_err(|_| "the daemon is ending".to_owned())?
+        .map_err(|error| format!("failed to find `{}`: {error}", email.host))?
+        .first()
+        .map(|address| address.ip().to_string())
+        .ok_or_else(|| format!("failed to find `{}`: it has no address", email.host))?;
+    let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address)
+        .port(port)
         .tls(tls)
         .timeout(Some(Duration::from_secs(20)));
     if let (Some(user), Some(path)) = (&email.user, &email.password_file) {
