@@ -354,10 +354,11 @@ fn a_receiver_that_is_away_is_told_once_and_gets_the_lines_later() {
         }
     });
     assert_eq!(lines_of(&taken).len(), 5000, "none twice");
-    wait_until("both to be told as well again", LONG, || {
+    // Figures and lines are told by themselves; the second kind may work again before its trouble was worth a word.
+    wait_until("what was told to be told as well again", LONG, || {
         let troubles = told(&home, "otlp_trouble").len();
         let over = told(&home, "otlp_recovered").len();
-        if troubles == 2 && over == 2 {
+        if (1..=2).contains(&troubles) && over == troubles {
             Ok(())
         } else {
             Err(format!("{troubles} and {over}"))
