@@ -310,7 +310,7 @@ fn networks(text: &str) -> (u64, u64) {
             .split_ascii_whitespace()
             .map(|text| text.parse::<u64>().unwrap_or(0));
         received = received.saturating_add(numbers.next().unwrap_or(0));
-        sent = sent.saturating_add(numbers.nth(6).unwrap_or(0));
+        sent = sent.saturating_add(numbers.nth(7).unwrap_or(0));
     }
     (received, sent)
 }
