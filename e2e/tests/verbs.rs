@@ -426,7 +426,7 @@ fn one_action_is_one_event_with_who_what_and_why() {
         (&json!("a"), &json!("new certificate"), &json!("a: restarted"))
     );
     assert!(
-        event["who"].as_str().is_some_and(|who| who.starts_with("uid ")),
+        event["who"].as_str().is_some_and(|who| who.starts_with("uid:")),
         "{event}"
     );
     says(

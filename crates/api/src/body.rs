@@ -547,7 +547,7 @@ pub struct Event {
     pub id: u64,
     /// When.
     pub at: UnixTime,
-    /// Who: `uid 1000 (alice)`, `upkeep`.
+    /// Who: `uid:1000`, `token:ci`, `cert:laptop`, `upkeep`.
     pub who: String,
     /// What: `start`, `stop`, `restart`, `delete`, `apply`, `exited`, `state`, …
     pub what: String,
@@ -577,11 +577,17 @@ impl Event {
             "exited" => self.details.get("abnormal").is_some_and(|value| value == true),
             "start_failed" | "unhealthy" | "unready" | "refused" | "returned" | "broken" | "killed"
             | "leak" | "log_trouble" | "otlp_trouble" | "otlp_refused" | "listen_refused" | "hook_failed"
-            | "run_missed" | "run_late" | "run_timeout" | "alert_undelivered" => true,
+            | "denied" | "sign_in_failed" | "run_missed" | "run_late" | "run_timeout"
+            | "alert_undelivered" => true,
             "run_ended" => self.result.starts_with("failed"),
             "alert" => self.result == "firing",
             _ => false,
         }
+    }
+
+    /// Whether it tells what somebody did or was refused, and not what happened by itself.
+    pub fn is_act(&self) -> bool {
+        self.who.contains(':') || matches!(self.what.as_str(), "denied" | "sign_in_failed")
     }
 
     /// Whether a query asks for it.
@@ -597,6 +603,7 @@ impl Event {
             && query.since.is_none_or(|since| self.at >= since)
             && query.until.is_none_or(|until| self.at <= until)
             && (!query.failed || self.is_failure())
+            && (!query.audit || self.is_act())
     }
 }
 
@@ -621,6 +628,9 @@ pub struct EventQuery {
     /// Only what went wrong: see [`Event::is_failure`].
     #[serde(default)]
     pub failed: bool,
+    /// Only what somebody did or was refused: `GET /v1/audit` asks so.
+    #[serde(skip)]
+    pub audit: bool,
     /// Go on with what happens from now.
     #[serde(default)]
     pub follow: bool,

@@ -16,8 +16,12 @@ pub enum Code {
     MethodNotAllowed,
     /// Somebody else changed it, or it is busy.
     Conflict,
+    /// Nobody knows who asks: no token, or none that is valid.
+    Unauthenticated,
     /// Not permitted.
     Forbidden,
+    /// Too often: wait as long as `Retry-After` says.
+    TooMany,
     /// Too large.
     TooLarge,
     /// It did not come to rest in time; it goes on.
@@ -33,12 +37,14 @@ impl Code {
     pub const fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
+            Self::Unauthenticated => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Conflict => 409,
             Self::TooLarge => 413,
             Self::Invalid => 422,
+            Self::TooMany => 429,
             Self::Internal => 500,
             Self::Unavailable => 503,
             Self::Timeout => 504,

@@ -1,4 +1,4 @@
-//! The one door: whatever wants to change something says it as a [`Command`] with a [`Principal`].
+//! The one door: whatever wants to change something says it as a [`Command`] with a [`Permit`].
 
 use upkeep_api::{
     body::{ActionOptions, ActionResult, Apply, Rollback, Scale, Selection, Upgrade},
@@ -6,12 +6,7 @@ use upkeep_api::{
 };
 use upkeep_model::id::AppName;
 
-/// On whose behalf.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Principal {
-    /// As events show it: `uid 1000`.
-    pub(crate) name: String,
-}
+pub(crate) use crate::access::{Permit, Principal};
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -63,6 +58,8 @@ pub(crate) struct Refusal {
     pub(crate) code: Code,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+    /// When it is worth trying again, seconds from now.
+    pub(crate) retry_after_s: Option<u64>,
 }
 
 impl Refusal {
@@ -71,6 +68,7 @@ impl Refusal {
             code,
             message: message.into(),
             hint: None,
+            retry_after_s: None,
         }
     }
 
@@ -112,6 +110,6 @@ pub(crate) type Outcome = Result<ActionResult, Refusal>;
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) command: Command,
-    pub(crate) principal: Principal,
+    pub(crate) permit: Permit,
     pub(crate) reply: tokio::sync::oneshot::Sender<Outcome>,
 }

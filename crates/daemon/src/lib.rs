@@ -42,6 +42,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod alerts;
 mod apps;
 mod cage;

@@ -21,6 +21,7 @@ use upkeep_store::{Store, StoreError, embedded::Embedded};
 use upkeep_sys::clock;
 
 use crate::{
+    access::Access,
     alerts,
     apps::{
         actor::{Context, Mail},
@@ -31,7 +32,7 @@ use crate::{
         schedule::Scheduler,
         view::Usage,
     },
-    command::{self, Command, Principal, Refusal},
+    command::{self, Command, Permit, Refusal},
     crashes,
     events::Events,
     http,
@@ -179,6 +180,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let directory = Arc::new(Directory::default());
     let events = Events::new(Arc::clone(&store));
     let machine = machine_settings::Holder::load(store.as_ref(), events.clone())?;
+    let access = Access::load(store.as_ref(), events.clone())?;
     // A run in the foreground needs no history beyond itself.
     let file = (settings.store == settings.home.store()).then(|| settings.home.metrics());
     let metrics = Metrics::open(file.as_deref());
@@ -288,6 +290,8 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         greeting,
         directory,
         events: context.events.clone(),
+        access,
+        guard: http::Guard::default(),
         settings: Arc::clone(&context.settings),
         crashes: archive,
         alerts,
@@ -479,12 +483,12 @@ async fn control(
 
 /// Stops all apps in order; they come back on the next start.
 async fn end_apps(director: &Rc<Director>, who: &str) {
-    let principal = Principal { name: who.to_owned() };
+    let permit = Permit::own(who);
     let command = Command::End {
         forget: false,
         options: ActionOptions::default(),
     };
-    if let Err(refusal) = director.execute(command, &principal).await {
+    if let Err(refusal) = director.execute(command, &permit).await {
         note(&format!(
             "the apps could not be stopped in order: {}",
             refusal.message
@@ -590,13 +594,13 @@ async fn obey(
 ) {
     let command::Request {
         command,
-        principal,
+        permit,
         reply,
     } = request;
     let ends = matches!(&command, Command::End { options, .. } if !options.dry_run);
     let outcome = match command {
-        Command::Upgrade(upgrade) => self::upgrade(&context, upgrade, &principal).await,
-        command => director.execute(command, &principal).await,
+        Command::Upgrade(upgrade) => self::upgrade(&context, upgrade, &permit).await,
+        command => director.execute(command, &permit).await,
     };
     let ends = ends && outcome.is_ok();
     // A client that left gets no answer; what it asked for is done.
@@ -624,7 +628,7 @@ async fn leave(context: &Rc<Context>, controls: &mpsc::Sender<Control>) {
 async fn upgrade(
     context: &Rc<Context>,
     upgrade: upkeep_api::body::Upgrade,
-    principal: &Principal,
+    permit: &Permit,
 ) -> command::Outcome {
     use upkeep_api::{body::ActionResult, error::Code};
     let program = match upgrade.program {
@@ -648,7 +652,7 @@ async fn upgrade(
         "upgrade_daemon"
     };
     let event = machine_event(
-        principal,
+        permit.who(),
         what,
         upgrade.reason.as_deref(),
         &program.display().to_string(),

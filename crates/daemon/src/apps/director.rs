@@ -32,7 +32,7 @@ use super::{
     view::{self, Usage},
 };
 use crate::{
-    command::{Command, Outcome, Principal, Refusal, Verb},
+    command::{Command, Outcome, Permit, Principal, Refusal, Verb},
     events::{self, Events},
     tasks::Task,
 };
@@ -90,18 +90,18 @@ impl Director {
     }
 
     /// Carries out a command.
-    pub(crate) async fn execute(&self, command: Command, principal: &Principal) -> Outcome {
+    pub(crate) async fn execute(&self, command: Command, permit: &Permit) -> Outcome {
         match command {
-            Command::Apply(apply) => self.apply(apply, &plan::Saved::new(), principal, "apply").await,
+            Command::Apply(apply) => self.apply(apply, &plan::Saved::new(), permit, "apply").await,
             Command::Act {
                 verb: Verb::Delete,
                 selection,
-            } => self.delete(selection, principal).await,
-            Command::Act { verb, selection } => self.act(verb, selection, principal).await,
-            Command::Scale { app, scale } => self.scale(&app, scale, principal).await,
-            Command::Rollback { app, options } => self.rollback(&app, options, principal).await,
-            Command::Save { options } => self.save(options, principal).await,
-            Command::Restore { options } => self.restore(options, principal).await,
+            } => self.delete(selection, permit).await,
+            Command::Act { verb, selection } => self.act(verb, selection, permit).await,
+            Command::Scale { app, scale } => self.scale(&app, scale, permit).await,
+            Command::Rollback { app, options } => self.rollback(&app, options, permit).await,
+            Command::Save { options } => self.save(options, permit).await,
+            Command::Restore { options } => self.restore(options, permit).await,
             Command::End {
                 forget: true,
                 options,
@@ -111,12 +111,12 @@ impl Director {
                     options,
                     ..Selection::default()
                 };
-                self.delete(selection, principal).await
+                self.delete(selection, permit).await
             }
             Command::End {
                 forget: false,
                 options,
-            } => self.stop_all(options, principal).await,
+            } => self.stop_all(options, permit).await,
             Command::Upgrade(_) => Err(Refusal::new(
                 Code::Internal,
                 "an upgrade is carried out by the daemon's main loop",
@@ -125,7 +125,7 @@ impl Director {
     }
 
     /// Has another number of instances.
-    async fn scale(&self, app: &AppName, scale: Scale, principal: &Principal) -> Outcome {
+    async fn scale(&self, app: &AppName, scale: Scale, permit: &Permit) -> Outcome {
         let (record, revision) = self.record(app)?;
         let mut spec = record.spec.clone();
         let text = scale.instances.trim();
@@ -157,18 +157,12 @@ impl Director {
             options: scale.options,
             ..Apply::default()
         };
-        self.apply_to(
-            apply,
-            &plan::Saved::new(),
-            principal,
-            "scale",
-            Some((app, revision)),
-        )
-        .await
+        self.apply_to(apply, &plan::Saved::new(), permit, "scale", Some((app, revision)))
+            .await
     }
 
     /// Goes back to what an app was before its last change.
-    async fn rollback(&self, app: &AppName, rollback: Rollback, principal: &Principal) -> Outcome {
+    async fn rollback(&self, app: &AppName, rollback: Rollback, permit: &Permit) -> Outcome {
         let (record, revision) = self.record(app)?;
         let previous = record.previous.as_ref().ok_or_else(|| {
             Refusal::new(
@@ -188,7 +182,7 @@ impl Director {
         self.apply_to(
             apply,
             &plan::Saved::new(),
-            principal,
+            permit,
             "rollback",
             Some((app, revision)),
         )
@@ -285,8 +279,8 @@ impl Director {
         Ok(())
     }
 
-    async fn apply(&self, apply: Apply, saved: &plan::Saved, principal: &Principal, what: &str) -> Outcome {
-        self.apply_to(apply, saved, principal, what, None).await
+    async fn apply(&self, apply: Apply, saved: &plan::Saved, permit: &Permit, what: &str) -> Outcome {
+        self.apply_to(apply, saved, permit, what, None).await
     }
 
     /// `from`: what is applied was made of this revision of the app; another one meanwhile is a conflict.
@@ -294,10 +288,11 @@ impl Director {
         &self,
         apply: Apply,
         saved: &plan::Saved,
-        principal: &Principal,
+        permit: &Permit,
         what: &str,
         from: Option<(&AppName, u64)>,
     ) -> Outcome {
+        self.allow(&apply.apps, permit)?;
         if !apply.options.dry_run {
             // Without the lock: a check may take its time. What it finds is about the specification, which stays.
             let plan = plan::apply(&self.context.directory.read(), &apply, saved, 0)?;
@@ -318,7 +313,7 @@ impl Director {
             return Ok(self.dry(plan.changes));
         }
         let names: Vec<AppName> = plan.changes.iter().map(|change| change.app.clone()).collect();
-        let event = action_event(principal, what, &plan.changes, &apply.options);
+        let event = action_event(permit, what, &plan.changes, &apply.options);
         let (revision, event) = self.commit(plan.txn, event).await?;
         state.next_id = plan.next_id;
         for change in &plan.changes {
@@ -330,6 +325,18 @@ impl Director {
         drop(state);
         let settled = self.wait(&names, &apply.options).await;
         Ok(self.result(plan.changes, &names, Some(event), settled))
+    }
+
+    /// Whoever changes an app must reach it as it is and as it becomes.
+    fn allow(&self, apps: &[AppSpec], permit: &Permit) -> Result<(), Refusal> {
+        let known = self.context.directory.read();
+        for spec in apps {
+            permit.require(&spec.name, &spec.namespace)?;
+            if let Some(entry) = known.get(&spec.name) {
+                permit.require(&spec.name, &entry.record.spec.namespace)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives a committed record to its actor, or makes the actor.
@@ -381,8 +388,8 @@ impl Director {
             .send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    async fn act(&self, verb: Verb, selection: Selection, principal: &Principal) -> Outcome {
-        let selected = self.select(&selection.selectors)?;
+    async fn act(&self, verb: Verb, selection: Selection, permit: &Permit) -> Outcome {
+        let selected = self.select(&selection.selectors, permit)?;
         if matches!(verb, Verb::Restart | Verb::Reload) && !selection.options.dry_run {
             let (plan, _) = plan::act(&self.context.directory.read(), verb, &selected)?;
             let specs: Vec<AppSpec> = selected
@@ -392,7 +399,7 @@ impl Director {
             self.check(&plan.changes, &specs).await?;
         }
         let state = self.lock.lock().await;
-        let mut selected = self.select(&selection.selectors)?;
+        let mut selected = self.select(&selection.selectors, permit)?;
         if verb == Verb::Reload {
             // There is nothing to replace in what is not kept running.
             let apps = self.context.directory.read();
@@ -407,7 +414,7 @@ impl Director {
             return Ok(self.dry(plan.changes));
         }
         let names: Vec<AppName> = selected.keys().cloned().collect();
-        let event = action_event(principal, verb.as_str(), &plan.changes, &selection.options);
+        let event = action_event(permit, verb.as_str(), &plan.changes, &selection.options);
         let (revision, event) = self.commit(plan.txn, event).await?;
         for (name, record) in plan.records {
             if let Some(entry) = self.context.directory.get(&name) {
@@ -469,9 +476,9 @@ impl Director {
         Ok(self.result(plan.changes, &names, Some(event), settled))
     }
 
-    async fn delete(&self, selection: Selection, principal: &Principal) -> Outcome {
+    async fn delete(&self, selection: Selection, permit: &Permit) -> Outcome {
         let selected = {
-            let selected = self.select(&selection.selectors)?;
+            let selected = self.select(&selection.selectors, permit)?;
             if let Some((name, _)) = selected.iter().find(|(_, instances)| instances.is_some()) {
                 return Err(Refusal::new(
                     Code::Invalid,
@@ -508,7 +515,7 @@ impl Director {
                         options,
                         ..Selection::default()
                     },
-                    principal,
+                    permit,
                 )
                 .await?;
             if !stopped.settled && selection.options.wait_ms != Some(0) {
@@ -544,7 +551,7 @@ impl Director {
                 .collect(),
             ..Txn::default()
         };
-        let event = action_event(principal, "delete", &changes, &selection.options);
+        let event = action_event(permit, "delete", &changes, &selection.options);
         let (_, event) = self.commit(txn, event).await?;
         for name in &names {
             if let Some(entry) = self.context.directory.get(name) {
@@ -560,7 +567,8 @@ impl Director {
     }
 
     /// Stops every app, in order, without wanting them down: the next daemon starts them again.
-    async fn stop_all(&self, options: ActionOptions, principal: &Principal) -> Outcome {
+    async fn stop_all(&self, options: ActionOptions, permit: &Permit) -> Outcome {
+        permit.require_everywhere()?;
         // Held to the end: nothing may be started meanwhile.
         let _state = self.lock.lock().await;
         let (dependencies, changes) = {
@@ -585,7 +593,10 @@ impl Director {
                 .collect();
             (dependencies, changes)
         };
-        let event = action_event(principal, "shutdown", &changes, &options);
+        if options.dry_run {
+            return Ok(self.dry(changes));
+        }
+        let event = action_event(permit, "shutdown", &changes, &options);
         // A full disk must not keep anybody from shutting down.
         let event = self
             .commit(Txn::default(), event)
@@ -610,7 +621,8 @@ impl Director {
         Ok(self.result(changes, &[], event, settled))
     }
 
-    async fn save(&self, options: ActionOptions, principal: &Principal) -> Outcome {
+    async fn save(&self, options: ActionOptions, permit: &Permit) -> Outcome {
+        permit.require_everywhere()?;
         let records: Vec<AppRecord> = self
             .context
             .directory
@@ -639,15 +651,13 @@ impl Director {
         let bytes = serde_json::to_vec_pretty(&records).map_err(|error| fail(error.into()))?;
         write_private(&self.dump, &bytes).map_err(fail)?;
         let (_, event) = self
-            .commit(
-                Txn::default(),
-                action_event(principal, "save", &changes, &options),
-            )
+            .commit(Txn::default(), action_event(permit, "save", &changes, &options))
             .await?;
         Ok(self.result(changes, &[], Some(event), true))
     }
 
-    async fn restore(&self, options: ActionOptions, principal: &Principal) -> Outcome {
+    async fn restore(&self, options: ActionOptions, permit: &Permit) -> Outcome {
+        permit.require_everywhere()?;
         let fail = |code, why: String| {
             Refusal::new(code, format!("failed to read `{}`: {why}", self.dump.display()))
                 .hint("`upkeep save` writes it")
@@ -691,17 +701,17 @@ impl Director {
                 ..Apply::default()
             },
             &saved,
-            principal,
+            permit,
             "resurrect",
         )
         .await
     }
 
-    fn select(&self, selectors: &[String]) -> Result<Selected, Refusal> {
+    fn select(&self, selectors: &[String], permit: &Permit) -> Result<Selected, Refusal> {
         if selectors.is_empty() {
             return Err(Refusal::new(Code::BadRequest, "nothing is selected").hint("name an app, or `all`"));
         }
-        selector::resolve(selectors, &self.context.directory.read()).map_err(|error| {
+        selector::resolve(selectors, &permit.visible(&self.context.directory.read())).map_err(|error| {
             let refusal = Refusal::new(Code::NotFound, error.to_string());
             match error.nearest {
                 Some(nearest) => refusal.hint(format!("did you mean `{nearest}`?")),
@@ -826,7 +836,7 @@ async fn mail(entry: &AppEntry, letter: impl FnOnce(oneshot::Sender<()>) -> Mail
     }
 }
 
-fn action_event(principal: &Principal, what: &str, changes: &[Change], options: &ActionOptions) -> LogEvent {
+fn action_event(permit: &Permit, what: &str, changes: &[Change], options: &ActionOptions) -> LogEvent {
     let targets: Vec<String> = changes
         .iter()
         .map(|change| match change.instances.as_slice() {
@@ -854,7 +864,7 @@ fn action_event(principal: &Principal, what: &str, changes: &[Change], options: 
     LogEvent {
         id: 0,
         at: events::now(),
-        who: principal.name.clone(),
+        who: permit.who().name.clone(),
         what: what.to_owned(),
         target: targets.join(" "),
         why: options.reason.clone().unwrap_or_default(),

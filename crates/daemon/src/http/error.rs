@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::{
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use upkeep_api::error::Code;
@@ -61,9 +61,18 @@ impl IntoResponse for ApiError {
         if matches!(code, Code::Internal | Code::Unavailable) {
             note(&format!("request {request_id} failed: {:?}", self.0));
         }
+        let retry_after = self.0.retry_after_s;
         let body = self.0.body(request_id);
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }

@@ -23,7 +23,10 @@ use tokio::{
 };
 use upkeep_sys::clock;
 
-use super::{Authorized, Shared};
+use super::{
+    Shared,
+    gate::{Caller, Locked},
+};
 use crate::{
     main_loop::note,
     metrics::openmetrics::{self, Format},
@@ -45,13 +48,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Handlers of `api::routes::OUTSIDE`, for the unix socket.
-pub(super) fn handler(path: &str) -> Option<MethodRouter<Arc<Shared>>> {
+pub(super) fn handler(path: &str) -> Option<MethodRouter<Locked>> {
     Some(match path {
-        "/healthz" => routing::get(async |_: Authorized| health()),
+        "/healthz" => routing::get(async |_: Caller| health()),
         "/metrics" => {
-            routing::get(async |state: Api, _: Authorized, headers: HeaderMap| metrics(&state.0, &headers))
+            routing::get(async |caller: Caller, headers: HeaderMap| metrics(&caller.shared, &headers))
         }
-        "/readyz" => routing::get(async |state: Api, _: Authorized| ready(&state.0)),
+        "/readyz" => routing::get(async |caller: Caller| ready(&caller.shared)),
         _ => return None,
     })
 }

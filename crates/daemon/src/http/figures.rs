@@ -1,18 +1,14 @@
 //! Figures over HTTP: the history, and what other programs scrape.
 
-use std::sync::Arc;
-
-use axum::{
-    extract::{RawQuery, State},
-    http::StatusCode,
-};
+use axum::{extract::RawQuery, http::StatusCode};
 use upkeep_api::{
     error::Code,
     metrics::{METRICS, MetricsQuery},
 };
+use upkeep_model::access::Verb;
 use upkeep_sys::clock;
 
-use super::{Authorized, Shared, routes};
+use super::{gate::Caller, routes};
 use crate::{
     apps::selector,
     command::Refusal,
@@ -20,20 +16,24 @@ use crate::{
 };
 
 /// `GET /v1/metrics`.
-pub(super) async fn history(
-    State(shared): State<Arc<Shared>>,
-    _: Authorized,
-    RawQuery(raw): RawQuery,
-) -> routes::Answer {
+pub(super) async fn history(caller: Caller, RawQuery(raw): RawQuery) -> routes::Answer {
     let asked: MetricsQuery = routes::query(raw.as_deref())?;
     // Weeks of many apps take a while to read.
-    let answer = tokio::task::spawn_blocking(move || answer(&shared, &asked))
+    let answer = tokio::task::spawn_blocking(move || answer(&caller, &asked))
         .await
         .map_err(|error| Refusal::new(Code::Internal, format!("failed to read figures: {error}")))??;
     routes::json(StatusCode::OK, &answer)
 }
 
-fn answer(shared: &Shared, asked: &MetricsQuery) -> Result<upkeep_api::metrics::MetricsAnswer, Refusal> {
+fn answer(caller: &Caller, asked: &MetricsQuery) -> Result<upkeep_api::metrics::MetricsAnswer, Refusal> {
+    let Caller {
+        shared,
+        permit,
+        known,
+    } = caller;
+    if asked.host {
+        known.permit(Verb::MachineRead)?;
+    }
     let now_ms = clock::unix_ms();
     let now = now_ms as f64 / 1000.0;
     let metrics: Vec<&str> = names(&asked.metrics).collect();
@@ -78,7 +78,7 @@ fn answer(shared: &Shared, asked: &MetricsQuery) -> Result<upkeep_api::metrics::
         none if none.is_empty() && !asked.host => vec!["all".to_owned()],
         some => some,
     };
-    let apps = selector::resolve(&selectors, &shared.directory.read()).map_err(|error| {
+    let apps = selector::resolve(&selectors, &permit.visible(&shared.directory.read())).map_err(|error| {
         let refusal = Refusal::new(Code::NotFound, error.to_string());
         match error.nearest {
             Some(nearest) => refusal.hint(format!("did you mean `{nearest}`?")),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::Path,
     http::header,
     response::{IntoResponse, Response},
 };
@@ -18,9 +18,10 @@ use upkeep_model::id::AppName;
 use upkeep_sys::{pid::Pid, process};
 
 use super::{
-    Authorized, Shared,
+    Shared,
     error::ApiError,
-    routes::{Answer, known, parse},
+    gate::Caller,
+    routes::{Answer, parse},
 };
 use crate::{
     apps::{
@@ -40,13 +41,9 @@ const DURATION_MAX_MS: u64 = 600_000;
 /// Look this often unless told otherwise.
 const INTERVAL_US: u64 = 1000;
 
-pub(super) async fn heap(
-    State(shared): State<Arc<Shared>>,
-    who: Authorized,
-    Path(name): Path<String>,
-    body: Bytes,
-) -> Answer {
-    let (name, entry) = known(&shared, &name)?;
+pub(super) async fn heap(caller: Caller, Path(name): Path<String>, body: Bytes) -> Answer {
+    let (name, entry) = caller.app(&name)?;
+    let Caller { shared, permit, .. } = caller;
     let asked: HeapRequest = parse(&body)?;
     let (index, pid) = instance(&name, &entry, asked.index)?;
     let recording = match asked.sampling_ms {
@@ -60,7 +57,7 @@ pub(super) async fn heap(
     };
     answer(
         &shared,
-        who.principal,
+        permit.who().clone(),
         (&name, index, pid),
         recording,
         asked.reason,
@@ -68,13 +65,9 @@ pub(super) async fn heap(
     .await
 }
 
-pub(super) async fn profile(
-    State(shared): State<Arc<Shared>>,
-    who: Authorized,
-    Path(name): Path<String>,
-    body: Bytes,
-) -> Answer {
-    let (name, entry) = known(&shared, &name)?;
+pub(super) async fn profile(caller: Caller, Path(name): Path<String>, body: Bytes) -> Answer {
+    let (name, entry) = caller.app(&name)?;
+    let Caller { shared, permit, .. } = caller;
     let asked: ProfileRequest = parse(&body)?;
     let (index, pid) = instance(&name, &entry, asked.index)?;
     let interval = asked.interval_us.unwrap_or(INTERVAL_US);
@@ -87,7 +80,7 @@ pub(super) async fn profile(
     let recording = Recording::Cpu(duration(asked.duration_ms.unwrap_or(DURATION_MS))?, interval);
     answer(
         &shared,
-        who.principal,
+        permit.who().clone(),
         (&name, index, pid),
         recording,
         asked.reason,

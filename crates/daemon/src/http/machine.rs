@@ -2,19 +2,19 @@
 
 use axum::{
     body::Bytes,
-    extract::{Path, State},
+    extract::Path,
     http::{HeaderMap, StatusCode, header},
 };
 use upkeep_api::{alert::DeliveryList, crash::CrashList, error::Code, settings::SettingsPut};
 
 use super::{
-    Authorized,
     error::ApiError,
-    routes::{Answer, Api, json, known, parse, parse_required},
+    gate::Caller,
+    routes::{Answer, json, parse, parse_required},
 };
 use crate::command::Refusal;
 
-pub(super) async fn show_settings(State(shared): Api, _: Authorized) -> Answer {
+pub(super) async fn show_settings(Caller { shared, .. }: Caller) -> Answer {
     json(StatusCode::OK, &shared.settings.view())
 }
 
@@ -33,14 +33,13 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
 }
 
 pub(super) async fn put_settings(
-    State(shared): Api,
-    who: Authorized,
+    Caller { shared, permit, .. }: Caller,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
     let mut put: SettingsPut = parse_required(&body)?;
     put.revision = if_match(&headers)?.or(put.revision);
-    let result = shared.settings.put(put, &who.principal).await?;
+    let result = shared.settings.put(put, permit.who()).await?;
     json(StatusCode::OK, &result)
 }
 
@@ -51,19 +50,17 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
         .map_err(|error| Refusal::new(Code::Internal, format!("failed to read: {error}")).into())
 }
 
-pub(super) async fn list_crashes(State(shared): Api, _: Authorized, Path(name): Path<String>) -> Answer {
-    let (app, _) = known(&shared, &name)?;
+pub(super) async fn list_crashes(caller: Caller, Path(name): Path<String>) -> Answer {
+    let (app, _) = caller.app(&name)?;
+    let Caller { shared, .. } = caller;
     let archive = shared.crashes.clone();
     let crashes = aside(move || archive.list(&app)).await?;
     json(StatusCode::OK, &CrashList { crashes })
 }
 
-pub(super) async fn show_crash(
-    State(shared): Api,
-    _: Authorized,
-    Path((name, id)): Path<(String, String)>,
-) -> Answer {
-    let (app, _) = known(&shared, &name)?;
+pub(super) async fn show_crash(caller: Caller, Path((name, id)): Path<(String, String)>) -> Answer {
+    let (app, _) = caller.app(&name)?;
+    let Caller { shared, .. } = caller;
     let archive = shared.crashes.clone();
     let wanted = id.clone();
     let crash = aside(move || match wanted.as_str() {
@@ -82,33 +79,36 @@ pub(super) async fn show_crash(
     }
 }
 
-pub(super) async fn show_alerts(State(shared): Api, _: Authorized) -> Answer {
+pub(super) async fn show_alerts(Caller { shared, .. }: Caller) -> Answer {
     json(StatusCode::OK, &shared.alerts.view())
 }
 
-pub(super) async fn list_deliveries(State(shared): Api, _: Authorized) -> Answer {
+pub(super) async fn list_deliveries(Caller { shared, .. }: Caller) -> Answer {
     let alerts = shared.alerts.clone();
     let deliveries = aside(move || alerts.deliveries()).await??;
     json(StatusCode::OK, &DeliveryList { deliveries })
 }
 
-pub(super) async fn test_alerts(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
-    let result = shared.alerts.test(parse(&body)?, who.principal).await?;
+pub(super) async fn test_alerts(Caller { shared, permit, .. }: Caller, body: Bytes) -> Answer {
+    permit.require_everywhere()?;
+    let result = shared.alerts.test(parse(&body)?, permit.who().clone()).await?;
     json(StatusCode::OK, &result)
 }
 
 pub(super) async fn silence(
-    State(shared): Api,
-    who: Authorized,
+    Caller { shared, permit, .. }: Caller,
     Path(app): Path<String>,
     body: Bytes,
 ) -> Answer {
     let put = parse_required(&body)?;
-    let result = shared.alerts.silence(app, Some(put), who.principal).await?;
+    let result = shared
+        .alerts
+        .silence(app, Some(put), permit.who().clone())
+        .await?;
     json(StatusCode::OK, &result)
 }
 
-pub(super) async fn unsilence(State(shared): Api, who: Authorized, Path(app): Path<String>) -> Answer {
-    let result = shared.alerts.silence(app, None, who.principal).await?;
+pub(super) async fn unsilence(Caller { shared, permit, .. }: Caller, Path(app): Path<String>) -> Answer {
+    let result = shared.alerts.silence(app, None, permit.who().clone()).await?;
     json(StatusCode::OK, &result)
 }

@@ -1,16 +1,19 @@
 //! `/v1` over the unix socket.
 //!
-//! One thread with a runtime of its own. Who talks to us is told by the kernel (peer credentials); the socket lies in a
-//! directory of mode 0700 and is refused to anybody but its owner and root besides. Handlers get an [`Authorized`]
-//! and can get it in no other way, so that none can be written that forgot to ask.
+//! One thread with a runtime of its own. On the unix socket the kernel tells who talks to us (peer credentials). What a
+//! caller may do is decided in [`gate`], before any handler.
 
+mod access;
 mod error;
 pub(crate) mod exporter;
 mod figures;
+mod gate;
 mod inspect;
 mod machine;
 mod routes;
 mod stream;
+
+pub(crate) use self::gate::Guard;
 
 use std::{
     convert::Infallible,
@@ -21,8 +24,7 @@ use std::{
 };
 
 use axum::{
-    extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, connect_info::Connected},
-    http::request::Parts,
+    extract::{DefaultBodyLimit, connect_info::Connected},
     serve::IncomingStream,
 };
 use tokio::{
@@ -31,10 +33,11 @@ use tokio::{
 };
 use upkeep_host::home::Home;
 
-use self::error::ApiError;
+use self::gate::Peer;
 use crate::{
+    access::Access,
     apps::{directory::Directory, view::Usage},
-    command::{self, Command, Outcome, Principal, Refusal},
+    command::{self, Command, Outcome, Permit, Refusal},
     events::Events,
     logs::pump::{Cutter, Statuses},
     main_loop::Greeting,
@@ -53,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) greeting: Greeting,
     pub(crate) directory: Arc<Directory>,
     pub(crate) events: Events,
+    pub(crate) access: Arc<Access>,
+    pub(crate) guard: gate::Guard,
     pub(crate) settings: Arc<crate::settings::Holder>,
     pub(crate) crashes: crate::crashes::archive::Archive,
     pub(crate) alerts: crate::alerts::Handle,
@@ -70,14 +75,14 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Hands a command to the director and waits for the outcome.
-    async fn execute(&self, command: Command, principal: Principal) -> Outcome {
+    async fn execute(&self, command: Command, permit: Permit) -> Outcome {
         use upkeep_api::error::Code;
         let leaving = || Refusal::new(Code::Unavailable, "the daemon is ending");
         let (reply, outcome) = oneshot::channel();
         self.commands
             .try_send(command::Request {
                 command,
-                principal,
+                permit,
                 reply,
             })
             .map_err(|error| match error {
@@ -91,45 +96,10 @@ impl Shared {
     }
 }
 
-/// Who is at the other end of a connection.
-#[derive(Clone, Debug)]
-struct Peer {
-    uid: Option<u32>,
-}
-
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self {
+        Self::Local {
             uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()),
-        }
-    }
-}
-
-/// Proof that the caller may do what the handler does. Only this module makes it.
-#[derive(Clone, Debug)]
-struct Authorized {
-    principal: Principal,
-}
-
-impl<S: Sync> FromRequestParts<S> for Authorized {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let uid = parts
-            .extensions
-            .get::<ConnectInfo<Peer>>()
-            .and_then(|info| info.0.uid);
-        match uid {
-            Some(uid) if uid == 0 || uid == upkeep_host::home::uid() => Ok(Self {
-                principal: Principal {
-                    name: format!("uid {uid}"),
-                },
-            }),
-            _ => Err(Refusal::new(
-                upkeep_api::error::Code::Forbidden,
-                "refused: only the owner of this daemon and root may talk to it",
-            )
-            .into()),
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Bytes,
-    extract::{Path, RawQuery, State},
+    extract::{Path, RawQuery},
     http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{self, MethodRouter},
@@ -13,28 +13,33 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use upkeep_api::{
     body::{
-        Accepted, ActionOptions, AppList, Apply, DaemonView, EventList, EventQuery, LogQuery, LogSource,
-        ScheduleList, ScheduleQuery, Selection, Stream, Upgrade, What,
+        Accepted, ActionOptions, AppList, Apply, DaemonView, Event, EventList, EventQuery, LogQuery,
+        LogSource, ScheduleList, ScheduleQuery, Selection, Stream, Upgrade, What,
     },
     error::Code,
-    routes::{OUTSIDE, ROUTES},
+    routes::{OUTSIDE, ROUTES, Route},
 };
 use upkeep_model::{app::AppSpec, id::AppName};
 
-use super::{Authorized, Shared, error::ApiError, exporter, figures, inspect, machine, stream};
+use super::{
+    Shared, access,
+    error::ApiError,
+    exporter, figures,
+    gate::{self, Caller, Locked},
+    inspect, machine, stream,
+};
 use crate::{
     apps::{directory::AppEntry, launch, schedule, selector, view},
     cage,
-    command::{Command, Refusal, Verb},
+    command::{Command, Permit, Refusal, Verb},
     logs::{packed, read},
 };
 
-pub(super) type Api = State<Arc<Shared>>;
 pub(super) type Answer = Result<Response, ApiError>;
 
 /// The handler of each route of the table. A route without one does not compile into a router: see the test.
-fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
-    Some(match (method, path) {
+fn handler(route: &Route) -> Option<MethodRouter<Locked>> {
+    Some(match (route.method, route.path) {
         ("GET", "/v1/alerts") => routing::get(machine::show_alerts),
         ("GET", "/v1/alerts/deliveries") => routing::get(machine::list_deliveries),
         ("PUT", "/v1/alerts/silences/{app}") => routing::put(machine::silence),
@@ -55,6 +60,7 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
         ("POST", "/v1/apps/{name}/scale") => routing::post(scale),
         ("POST", "/v1/apps/{name}/start") => routing::post(start_app),
         ("POST", "/v1/apps/{name}/stop") => routing::post(stop_app),
+        ("GET", "/v1/audit") => routing::get(access::audit),
         ("GET", "/v1/daemon") => routing::get(show_daemon),
         ("POST", "/v1/daemon/kill") => routing::post(kill),
         ("POST", "/v1/daemon/shutdown") => routing::post(shutdown),
@@ -62,6 +68,11 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
         ("GET", "/v1/events") => routing::get(events),
         ("GET", "/v1/logs") => routing::get(logs),
         ("GET", "/v1/metrics") => routing::get(figures::history),
+        ("GET", "/v1/roles") => routing::get(access::list_roles),
+        ("PUT", "/v1/roles/{role}") => routing::put(access::put_role),
+        ("DELETE", "/v1/roles/{role}") => routing::delete(access::delete_role),
+        ("PUT", "/v1/roles/{role}/members/{member}") => routing::put(access::put_member),
+        ("DELETE", "/v1/roles/{role}/members/{member}") => routing::delete(access::delete_member),
         ("GET", "/v1/schedules") => routing::get(list_schedules),
         ("GET", "/v1/schedules/{name}") => routing::get(show_schedule),
         ("POST", "/v1/selections/delete") => routing::post(delete),
@@ -73,21 +84,28 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Arc<Shared>>> {
         ("PUT", "/v1/settings") => routing::put(machine::put_settings),
         ("PUT", "/v1/snapshot") => routing::put(save),
         ("POST", "/v1/snapshot/restore") => routing::post(restore),
+        ("GET", "/v1/tokens") => routing::get(access::list_tokens),
+        ("POST", "/v1/tokens") => routing::post(access::create_token),
+        ("DELETE", "/v1/tokens/{token}") => routing::delete(access::revoke_token),
+        ("GET", "/v1/whoami") => routing::get(access::whoami),
         _ => return None,
     })
 }
 
 /// The router of the whole table.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    let mut paths: BTreeMap<&str, MethodRouter<Arc<Shared>>> = BTreeMap::new();
+    let locked = Locked::new(shared);
+    let mut paths: BTreeMap<&str, MethodRouter<Locked>> = BTreeMap::new();
     for route in ROUTES {
-        if let Some(handler) = handler(route.method, route.path) {
+        if let Some(handler) = handler(route) {
+            let handler = handler.layer(Extension(route));
             let merged = paths.remove(route.path).unwrap_or_default().merge(handler);
             paths.insert(route.path, merged);
         }
     }
     for route in OUTSIDE {
         if let Some(handler) = exporter::handler(route.path) {
+            let handler = handler.layer(Extension(route));
             paths.insert(route.path, handler);
         }
     }
@@ -95,7 +113,13 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     for (path, methods) in paths {
         router = router.route(path, methods.fallback(method_not_allowed));
     }
-    router.fallback(not_found).with_state(shared)
+    router
+        .fallback(not_found)
+        .layer(axum::middleware::from_fn_with_state(
+            locked.clone(),
+            gate::authenticate,
+        ))
+        .with_state(locked)
 }
 
 async fn not_found(uri: Uri) -> ApiError {
@@ -143,30 +167,18 @@ pub(super) fn query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, ApiEr
         .map_err(|error| Refusal::new(Code::BadRequest, format!("failed to read the query: {error}")).into())
 }
 
-pub(super) fn known(shared: &Shared, name: &str) -> Result<(AppName, AppEntry), ApiError> {
-    let unknown = || {
-        ApiError(Refusal::new(
-            Code::NotFound,
-            format!("there is no app `{}`", name.escape_debug()),
-        ))
-    };
-    let name = AppName::parse(name).map_err(|_| unknown())?;
-    let entry = shared.directory.get(&name).ok_or_else(unknown)?;
-    Ok((name, entry))
-}
-
-async fn list_apps(State(shared): Api, _: Authorized) -> Answer {
-    let apps = shared
-        .directory
-        .read()
+async fn list_apps(Caller { shared, permit, .. }: Caller) -> Answer {
+    let apps = permit
+        .visible(&shared.directory.read())
         .iter()
         .map(|(name, entry)| view::app(name, entry, &shared.usage))
         .collect();
     json(StatusCode::OK, &AppList { apps })
 }
 
-async fn show_app(State(shared): Api, _: Authorized, Path(name): Path<String>) -> Answer {
-    let (name, entry) = known(&shared, &name)?;
+async fn show_app(caller: Caller, Path(name): Path<String>) -> Answer {
+    let (name, entry) = caller.app(&name)?;
+    let Caller { shared, .. } = caller;
     let mut view = view::app(&name, &entry, &shared.usage);
     let (reader, of) = (Arc::clone(&shared), entry.clone());
     // A disk may be slow.
@@ -188,8 +200,8 @@ fn running(entry: &AppEntry) -> Option<u32> {
     status.instances.iter().find_map(|instance| instance.view.pid)
 }
 
-async fn show_exposure(State(shared): Api, _: Authorized, Path(name): Path<String>) -> Answer {
-    let (_, entry) = known(&shared, &name)?;
+async fn show_exposure(caller: Caller, Path(name): Path<String>) -> Answer {
+    let (_, entry) = caller.app(&name)?;
     let pid = running(&entry);
     json(StatusCode::OK, &cage::exposure::of(&entry.record.spec, pid))
 }
@@ -257,9 +269,9 @@ fn log_sources(shared: &Shared, entry: &AppEntry) -> Vec<LogSource> {
         .collect()
 }
 
-async fn apply(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
+async fn apply(Caller { shared, permit, .. }: Caller, body: Bytes) -> Answer {
     let apply: Apply = parse_required(&body)?;
-    let result = shared.execute(Command::Apply(apply), who.principal).await?;
+    let result = shared.execute(Command::Apply(apply), permit).await?;
     let created = result.changes.iter().any(|change| change.what == What::Created) && result.event.is_some();
     json(
         if created {
@@ -271,19 +283,17 @@ async fn apply(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
     )
 }
 
-async fn act(shared: &Shared, who: Authorized, verb: Verb, selection: Selection) -> Answer {
-    let result = shared
-        .execute(Command::Act { verb, selection }, who.principal)
-        .await?;
+async fn act(shared: &Shared, permit: Permit, verb: Verb, selection: Selection) -> Answer {
+    let result = shared.execute(Command::Act { verb, selection }, permit).await?;
     json(StatusCode::OK, &result)
 }
 
-async fn act_on_one(shared: &Shared, who: Authorized, verb: Verb, name: &str, body: &Bytes) -> Answer {
-    let (name, _) = known(shared, name)?;
+async fn act_on_one(caller: &Caller, verb: Verb, name: &str, body: &Bytes) -> Answer {
+    let (name, _) = caller.app(name)?;
     let options: ActionOptions = parse(body)?;
     act(
-        shared,
-        who,
+        &caller.shared,
+        caller.permit.clone(),
         verb,
         Selection {
             selectors: vec![name.to_string()],
@@ -296,12 +306,12 @@ async fn act_on_one(shared: &Shared, who: Authorized, verb: Verb, name: &str, bo
 
 macro_rules! actions {
     ($($all:ident, $one:ident: $verb:expr;)*) => {$(
-        async fn $all(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
-            act(&shared, who, $verb, parse_required(&body)?).await
+        async fn $all(Caller { shared, permit, .. }: Caller, body: Bytes) -> Answer {
+            act(&shared, permit, $verb, parse_required(&body)?).await
         }
 
-        async fn $one(State(shared): Api, who: Authorized, Path(name): Path<String>, body: Bytes) -> Answer {
-            act_on_one(&shared, who, $verb, &name, &body).await
+        async fn $one(caller: Caller, Path(name): Path<String>, body: Bytes) -> Answer {
+            act_on_one(&caller, $verb, &name, &body).await
         }
     )*};
 }
@@ -314,41 +324,33 @@ actions! {
     delete, delete_app: Verb::Delete;
 }
 
-async fn scale(State(shared): Api, who: Authorized, Path(name): Path<String>, body: Bytes) -> Answer {
-    let (app, _) = known(&shared, &name)?;
+async fn scale(caller: Caller, Path(name): Path<String>, body: Bytes) -> Answer {
+    let (app, _) = caller.app(&name)?;
+    let Caller { shared, permit, .. } = caller;
     let scale = parse_required(&body)?;
-    let result = shared
-        .execute(Command::Scale { app, scale }, who.principal)
-        .await?;
+    let result = shared.execute(Command::Scale { app, scale }, permit).await?;
     json(StatusCode::OK, &result)
 }
 
-async fn rollback(State(shared): Api, who: Authorized, Path(name): Path<String>, body: Bytes) -> Answer {
-    let (app, _) = known(&shared, &name)?;
+async fn rollback(caller: Caller, Path(name): Path<String>, body: Bytes) -> Answer {
+    let (app, _) = caller.app(&name)?;
+    let Caller { shared, permit, .. } = caller;
     let options = parse(&body)?;
-    let result = shared
-        .execute(Command::Rollback { app, options }, who.principal)
-        .await?;
+    let result = shared.execute(Command::Rollback { app, options }, permit).await?;
     json(StatusCode::OK, &result)
 }
 
-async fn list_schedules(State(shared): Api, _: Authorized) -> Answer {
-    let schedules = shared
-        .directory
-        .read()
+async fn list_schedules(Caller { shared, permit, .. }: Caller) -> Answer {
+    let schedules = permit
+        .visible(&shared.directory.read())
         .values()
         .filter_map(view::schedule)
         .collect();
     json(StatusCode::OK, &ScheduleList { schedules })
 }
 
-async fn show_schedule(
-    State(shared): Api,
-    _: Authorized,
-    Path(name): Path<String>,
-    RawQuery(raw): RawQuery,
-) -> Answer {
-    let (name, entry) = known(&shared, &name)?;
+async fn show_schedule(caller: Caller, Path(name): Path<String>, RawQuery(raw): RawQuery) -> Answer {
+    let (name, entry) = caller.app(&name)?;
     let asked: ScheduleQuery = query(raw.as_deref())?;
     let Some(mut view) = view::schedule(&entry) else {
         return Err(
@@ -367,7 +369,7 @@ const TIMES: usize = 5;
 /// And at most.
 const TIMES_MAX: usize = 1000;
 
-async fn show_daemon(State(shared): Api, _: Authorized) -> Answer {
+async fn show_daemon(Caller { shared, .. }: Caller) -> Answer {
     let view = DaemonView {
         version: shared.version.clone(),
         daemon_pid: std::process::id(),
@@ -387,26 +389,24 @@ async fn show_daemon(State(shared): Api, _: Authorized) -> Answer {
     json(StatusCode::OK, &view)
 }
 
-async fn kill(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
-    end(&shared, who, true, &body).await
+async fn kill(Caller { shared, permit, .. }: Caller, body: Bytes) -> Answer {
+    end(&shared, permit, true, &body).await
 }
 
-async fn shutdown(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
-    end(&shared, who, false, &body).await
+async fn shutdown(Caller { shared, permit, .. }: Caller, body: Bytes) -> Answer {
+    end(&shared, permit, false, &body).await
 }
 
-async fn end(shared: &Shared, who: Authorized, forget: bool, body: &Bytes) -> Answer {
+async fn end(shared: &Shared, permit: Permit, forget: bool, body: &Bytes) -> Answer {
     let options: ActionOptions = parse(body)?;
-    let result = shared
-        .execute(Command::End { forget, options }, who.principal)
-        .await?;
+    let result = shared.execute(Command::End { forget, options }, permit).await?;
     json(StatusCode::OK, &result)
 }
 
-async fn upgrade(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
+async fn upgrade(Caller { shared, permit, .. }: Caller, body: Bytes) -> Answer {
     let upgrade: Upgrade = parse(&body)?;
     let keeper = upgrade.keeper;
-    shared.execute(Command::Upgrade(upgrade), who.principal).await?;
+    shared.execute(Command::Upgrade(upgrade), permit).await?;
     if keeper {
         return json(
             StatusCode::OK,
@@ -423,53 +423,80 @@ async fn upgrade(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
     )
 }
 
-async fn save(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
+async fn save(Caller { shared, permit, .. }: Caller, body: Bytes) -> Answer {
     let result = shared
         .execute(
             Command::Save {
                 options: parse(&body)?,
             },
-            who.principal,
+            permit,
         )
         .await?;
     json(StatusCode::OK, &result)
 }
 
-async fn restore(State(shared): Api, who: Authorized, body: Bytes) -> Answer {
+async fn restore(Caller { shared, permit, .. }: Caller, body: Bytes) -> Answer {
     let result = shared
         .execute(
             Command::Restore {
                 options: parse(&body)?,
             },
-            who.principal,
+            permit,
         )
         .await?;
     json(StatusCode::OK, &result)
 }
 
+/// Whether the caller may read an event: those of apps that it reaches, those of the machine if it reaches all.
+pub(super) fn is_for(shared: &Shared, permit: &Permit, event: &Event) -> bool {
+    if permit.is_everywhere() {
+        return true;
+    }
+    let mut apps = event
+        .target
+        .split(' ')
+        .filter(|target| !target.is_empty())
+        .peekable();
+    apps.peek().is_some()
+        && apps.all(|target| {
+            let name = target.split_once(':').map_or(target, |(name, _)| name);
+            AppName::parse(name).is_ok_and(|name| {
+                shared
+                    .directory
+                    .get(&name)
+                    .is_some_and(|entry| permit.covers(&name, &entry.record.spec.namespace))
+            })
+        })
+}
+
 /// How many events are told at once: all that the journal keeps.
 const EVENTS_MAX: usize = 20_000;
 
-async fn events(State(shared): Api, _: Authorized, RawQuery(raw): RawQuery, headers: HeaderMap) -> Answer {
-    let mut query: EventQuery = query(raw.as_deref())?;
+async fn events(caller: Caller, RawQuery(raw): RawQuery, headers: HeaderMap) -> Answer {
+    list_events(&caller, query(raw.as_deref())?, &headers)
+}
+
+/// What the event log has, or what comes.
+pub(super) fn list_events(caller: &Caller, mut query: EventQuery, headers: &HeaderMap) -> Answer {
+    let Caller { shared, permit, .. } = caller;
     let resumed = headers
         .get("last-event-id")
         .and_then(|id| id.to_str().ok()?.parse().ok());
     query.after = resumed.or(query.after);
     if query.follow {
-        return stream::events(&shared, query);
+        return stream::events(shared, permit.clone(), query);
     }
     let limit = query.limit.unwrap_or(100).min(EVENTS_MAX);
     let events = shared
         .events
         .tail(limit, query.after.unwrap_or(0), &|event| {
-            event.is_asked_for(&query)
+            event.is_asked_for(&query) && is_for(shared, permit, event)
         })
         .map_err(Refusal::from)?;
     json(StatusCode::OK, &EventList { events })
 }
 
-async fn logs(State(shared): Api, _: Authorized, headers: HeaderMap, RawQuery(raw): RawQuery) -> Answer {
+async fn logs(Caller { shared, permit, .. }: Caller, headers: HeaderMap, RawQuery(raw): RawQuery) -> Answer {
     let query: LogQuery = query(raw.as_deref())?;
     let selectors: Vec<String> = match query.apps.as_str() {
         "" => vec!["all".to_owned()],
@@ -477,17 +504,18 @@ async fn logs(State(shared): Api, _: Authorized, headers: HeaderMap, RawQuery(ra
     };
     let wanted = stream::wanted(&query, headers.get("last-event-id"))?;
     // Asked once now, so that a wrong name is an answer and not an empty stream.
-    list_logs(&shared, &selectors, query.stream)?;
-    stream::logs(shared, selectors, query.stream, wanted)
+    list_logs(&shared, &permit, &selectors, query.stream)?;
+    stream::logs(shared, permit, selectors, query.stream, wanted)
 }
 
 /// The logs that selectors mean.
 pub(super) fn list_logs(
     shared: &Shared,
+    permit: &Permit,
     selectors: &[String],
     only: Option<Stream>,
 ) -> Result<Vec<read::LogToRead>, Refusal> {
-    let directory = shared.directory.read();
+    let directory = permit.visible(&shared.directory.read());
     let selected = selector::resolve(selectors, &directory).map_err(|error| {
         Refusal::new(Code::NotFound, error.to_string()).hint("`upkeep ls` shows what there is")
     })?;
@@ -544,7 +572,7 @@ mod tests {
     fn every_route_of_the_table_is_served() {
         for route in ROUTES {
             assert!(
-                handler(route.method, route.path).is_some(),
+                handler(route).is_some(),
                 "{} {} has no handler",
                 route.method,
                 route.path

@@ -20,9 +20,13 @@ use upkeep_api::{
     error::Code,
 };
 
-use super::{Shared, error::ApiError, routes::list_logs};
+use super::{
+    Shared,
+    error::ApiError,
+    routes::{is_for, list_logs},
+};
 use crate::{
-    command::Refusal,
+    command::{Permit, Refusal},
     logs::read::{self, Wanted, marks::Marks},
 };
 
@@ -159,6 +163,7 @@ pub(super) fn wanted(query: &LogQuery, last: Option<&HeaderValue>) -> Result<Wan
 /// Log lines. Reads on a blocking thread; a client that is slow makes the reader wait, a client that is gone ends it.
 pub(super) fn logs(
     shared: Arc<Shared>,
+    permit: Permit,
     selectors: Vec<String>,
     only: Option<Stream>,
     mut wanted: Wanted,
@@ -171,7 +176,7 @@ pub(super) fn logs(
     tokio::task::spawn_blocking(move || {
         let _reader = reader;
         let mut buffer = Vec::new();
-        let list = || list_logs(&shared, &selectors, only).unwrap_or_default();
+        let list = || list_logs(&shared, &permit, &selectors, only).unwrap_or_default();
         let mut sink = |line: LogLine, marks: Option<&Marks>| {
             let heartbeat = line.notice && line.line.is_empty();
             if heartbeat {
@@ -213,7 +218,7 @@ pub(super) fn logs(
 }
 
 /// Events: what is in the journal after `query.after`, then what comes.
-pub(super) fn events(shared: &Arc<Shared>, query: EventQuery) -> Result<Response, ApiError> {
+pub(super) fn events(shared: &Arc<Shared>, permit: Permit, query: EventQuery) -> Result<Response, ApiError> {
     let (sender, receiver) = mpsc::channel(CHUNKS);
     // Subscribed before the journal is read: an event may come twice, which its id tells, but none is missed.
     let mut live = shared.events.subscribe();
@@ -223,10 +228,11 @@ pub(super) fn events(shared: &Arc<Shared>, query: EventQuery) -> Result<Response
     let past = shared
         .events
         .tail(limit, query.after.unwrap_or(0), &|event| {
-            event.is_asked_for(&query)
+            event.is_asked_for(&query) && is_for(shared, &permit, event)
         })
         .map_err(Refusal::from)?;
     let mut last = query.after.unwrap_or(0);
+    let shared = Arc::clone(shared);
     let follow = async move {
         let mut buffer = Vec::new();
         for event in past {
@@ -240,7 +246,11 @@ pub(super) fn events(shared: &Arc<Shared>, query: EventQuery) -> Result<Response
             tokio::select! {
                 // Cancel-safe: a message is taken only when it is returned.
                 event = live.recv() => match event {
-                    Ok(event) if event.id > last && event.is_asked_for(&query) => {
+                    Ok(event)
+                        if event.id > last
+                            && event.is_asked_for(&query)
+                            && is_for(&shared, &permit, &event) =>
+                    {
                         last = event.id;
                         append(&mut buffer, true, Some(&event.id.to_string()), &event);
                     }

@@ -36,7 +36,7 @@ pub(super) fn serve(god: &Rc<God>, listener: UnixListener) -> Task {
 async fn client(god: Rc<God>, stream: UnixStream) {
     let who = stream
         .peer_cred()
-        .map_or_else(|_| "unknown".to_owned(), |peer| format!("uid {}", peer.uid()));
+        .map_or_else(|_| "unknown".to_owned(), |peer| format!("uid:{}", peer.uid()));
     let (mut reader, mut writer) = stream.into_split();
     let (answers, mut outbox) = mpsc::channel::<Vec<u8>>(ANSWERS);
     let _writer = Task::spawn("pm2 answers", async move {

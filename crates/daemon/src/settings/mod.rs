@@ -301,7 +301,7 @@ mod tests {
 
     fn principal() -> Principal {
         Principal {
-            name: "uid 1".to_owned(),
+            name: "uid:1".to_owned(),
         }
     }
 

@@ -1,0 +1,246 @@
+//! The gate: who calls, and whether that is allowed.
+//!
+//! Every request passes [`authenticate`], which tells who calls ([`Known`]) or answers 401. Every route of the table is
+//! served with the table's own row beside it, and a handler gets what it works with only as a [`Caller`], whose making
+//! asks for the verb of that row: a handler that forgot to ask has nothing to act on.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts, Request, State},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use upkeep_api::{error::Code, routes::Route};
+use upkeep_model::id::AppName;
+use upkeep_sys::clock;
+
+use super::{Shared, error::ApiError};
+use crate::{
+    access::{FAILURES_MOST, Failures, Known, Permit},
+    apps::{
+        director::{log_machine_event, machine_event},
+        directory::AppEntry,
+    },
+    command::{Principal, Refusal},
+};
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(super) enum Peer {
+    /// On the unix socket: the user, as the kernel says; `None`: it cannot say.
+    Local { uid: Option<u32> },
+    /// On a TCP socket.
+    #[expect(dead_code, reason = "made by the TCP listener")]
+    Remote {
+        address: IpAddr,
+        /// Common name of a client certificate that our own authority has made.
+        certificate: Option<String>,
+    },
+}
+
+/// What the router holds: closed to all but a [`Caller`].
+#[derive(Clone, Debug)]
+pub(super) struct Locked(Arc<Shared>);
+
+impl Locked {
+    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+}
+
+/// Whoever calls, with the proof that it may do what the route does, and with what the route works with.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) shared: Arc<Shared>,
+    pub(super) permit: Permit,
+    /// For questions about other verbs.
+    pub(super) known: Known,
+}
+
+impl FromRequestParts<Locked> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, locked: &Locked) -> Result<Self, Self::Rejection> {
+        // Both are put there by this module; without them nothing is allowed.
+        let closed = || Refusal::new(Code::Forbidden, "refused: this call is not open to anybody");
+        let route = *parts.extensions.get::<&'static Route>().ok_or_else(closed)?;
+        let known = parts.extensions.get::<Known>().ok_or_else(closed)?.clone();
+        let permit = known.permit(route.verb)?;
+        Ok(Self {
+            shared: Arc::clone(&locked.0),
+            permit,
+            known,
+        })
+    }
+}
+
+impl Caller {
+    /// An app that the caller reaches. Of one that it cannot even see it is told that there is none.
+    pub(super) fn app(&self, name: &str) -> Result<(AppName, AppEntry), ApiError> {
+        let unknown = || {
+            ApiError(Refusal::new(
+                Code::NotFound,
+                format!("there is no app `{}`", name.escape_debug()),
+            ))
+        };
+        let name = AppName::parse(name).map_err(|_| unknown())?;
+        let entry = self.shared.directory.get(&name).ok_or_else(unknown)?;
+        let namespace = &entry.record.spec.namespace;
+        if !self.permit.covers(&name, namespace) {
+            let sees = self.known.permit(upkeep_model::access::Verb::AppsRead);
+            if !sees.is_ok_and(|permit| permit.covers(&name, namespace)) {
+                return Err(unknown());
+            }
+            self.permit.require(&name, namespace)?;
+        }
+        Ok((name, entry))
+    }
+}
+
+/// Failures that are counted.
+#[derive(Debug, Default)]
+pub(crate) struct Guard {
+    sign_ins: Failures<IpAddr>,
+    denials: Failures<String>,
+}
+
+/// The token of `Authorization: Bearer …`; `Err`: the header is there and is none.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ()> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let text = value.to_str().map_err(|_| ())?;
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
+        _ => Err(()),
+    }
+}
+
+fn place(address: IpAddr) -> IpAddr {
+    // Callers with IPv6 own a /64: that is one place.
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        address => address,
+    }
+}
+
+/// Tells who calls, and counts who fails to.
+fn who(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<Known, Refusal> {
+    let address = match peer {
+        Peer::Remote { address, .. } => Some(place(*address)),
+        Peer::Local { .. } => None,
+    };
+    let now_ms = clock::monotonic_ms();
+    if let Some(wait_ms) = address.and_then(|address| shared.guard.sign_ins.wait(&address, now_ms)) {
+        let mut refusal = Refusal::new(
+            Code::TooMany,
+            "refused: too many calls from this address had no valid token",
+        )
+        .hint("wait, then use a token that is valid: `upkeep token ls` lists them");
+        refusal.retry_after_s = Some(wait_ms.div_ceil(1000));
+        return Err(refusal);
+    }
+    let why = match (bearer(headers), peer) {
+        (Ok(Some(token)), _) => match shared.access.of_token(token) {
+            Some(known) => return Ok(known),
+            None => "the token is not known, or has ended, or was revoked",
+        },
+        (Err(()), _) => "the header `Authorization` is not `Bearer` with a token",
+        (Ok(None), Peer::Local { uid: Some(uid) }) => return Ok(shared.access.of_uid(*uid)),
+        (
+            Ok(None),
+            Peer::Remote {
+                certificate: Some(name),
+                ..
+            },
+        ) => {
+            return Ok(shared.access.of_certificate(name));
+        }
+        (Ok(None), _) => "no token was sent",
+    };
+    // Who sends nothing has tried nothing.
+    if let (Some(address), true) = (address, headers.contains_key(header::AUTHORIZATION)) {
+        let result = match shared.guard.sign_ins.count(&address, now_ms) {
+            1 => Some("refused"),
+            FAILURES_MOST => Some("refused, and nobody there is listened to for a minute"),
+            _ => None,
+        };
+        if let Some(result) = result {
+            let principal = Principal {
+                name: address.to_string(),
+            };
+            log_machine_event(
+                &shared.events,
+                machine_event(&principal, "sign_in_failed", Some(why), result),
+            );
+        }
+    }
+    Err(Refusal::new(Code::Unauthenticated, format!("refused: {why}"))
+        .hint("send `Authorization: Bearer TOKEN`; `upkeep token create NAME --role viewer` makes one"))
+}
+
+/// Who calls, for what lies behind; what is refused there is logged.
+pub(super) async fn authenticate(
+    State(Locked(shared)): State<Locked>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let peer = request
+        .extensions()
+        .get::<ConnectInfo<Peer>>()
+        .map_or(Peer::Local { uid: None }, |info| info.0.clone());
+    let known = match who(&shared, &peer, request.headers()) {
+        Ok(known) => known,
+        Err(refusal) => return ApiError(refusal).into_response(),
+    };
+    let principal = known.who().clone();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    request.extensions_mut().insert(known);
+    let response = next.run(request).await;
+    if response.status() == StatusCode::FORBIDDEN {
+        let count = shared.guard.denials.count(&principal.name, clock::monotonic_ms());
+        // A script that tries all day does not fill the log.
+        if count <= FAILURES_MOST {
+            log_machine_event(
+                &shared.events,
+                machine_event(&principal, "denied", Some(&format!("{method} {path}")), "refused"),
+            );
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(value: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, header::HeaderValue::from_static(value));
+        headers
+    }
+
+    #[test]
+    fn the_scheme_is_bearer_in_any_case() {
+        assert_eq!(bearer(&HeaderMap::new()), Ok(None));
+        assert_eq!(bearer(&with("Bearer upk_1_2")), Ok(Some("upk_1_2")));
+        assert_eq!(bearer(&with("bearer  upk_1_2 ")), Ok(Some("upk_1_2")));
+        for wrong in ["upk_1_2", "Basic dXNlcjpwYXNz", ""] {
+            assert_eq!(bearer(&with(wrong)), Err(()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn one_network_of_ipv6_is_one_place() {
+        let of = |text: &str| place(text.parse().expect("an address"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    }
+}
