@@ -25,6 +25,10 @@ pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
             "docs/reference/settings.schema.json",
             upkeep_model::file::settings::json_schema(),
         ),
+        (
+            "docs/reference/openapi.json",
+            upkeep_api::openapi::text(env!("CARGO_PKG_VERSION")),
+        ),
     ];
     for (name, text) in files {
         let path = shell::root().join(name);

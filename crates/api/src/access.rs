@@ -1,12 +1,13 @@
 //! Who may do what, as it is asked for and changed: tokens, roles, members.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use upkeep_model::access::{Grant, Within};
 
 use crate::body::UnixTime;
 
 /// Answer of `GET /v1/whoami`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WhoAmI {
     /// As events name the caller: `uid:1000`, `token:ci`, `cert:laptop`.
     pub principal: String,
@@ -23,7 +24,7 @@ pub struct WhoAmI {
 }
 
 /// A token, without its secret: that is not known here any more.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenView {
     /// The part of the token that may be seen.
     pub id: String,
@@ -49,14 +50,14 @@ pub struct TokenView {
 }
 
 /// Answer of `GET /v1/tokens`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenList {
     /// By name.
     pub tokens: Vec<TokenView>,
 }
 
 /// Body of `POST /v1/tokens`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenPost {
     /// What it is called: letters, digits, `-`, `_` and `.`; no other token has that name.
@@ -78,7 +79,7 @@ pub struct TokenPost {
 }
 
 /// Answer of `POST /v1/tokens`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenCreated {
     /// The token itself: shown now and never again. Absent for `dry_run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,7 +89,7 @@ pub struct TokenCreated {
 }
 
 /// A role.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RoleView {
     /// Its name.
     pub name: String,
@@ -101,7 +102,7 @@ pub struct RoleView {
 }
 
 /// Answer of `GET /v1/roles`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RoleList {
     /// By name.
     pub roles: Vec<RoleView>,
@@ -110,7 +111,7 @@ pub struct RoleList {
 }
 
 /// Body of `PUT /v1/roles/{role}`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolePut {
     /// All that it gives.
@@ -124,7 +125,7 @@ pub struct RolePut {
 }
 
 /// Body of changes that need no words but these.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// Kept in the event.
@@ -136,7 +137,7 @@ pub struct Change {
 }
 
 /// Answer of changes of tokens and roles.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// What was (or with `dry_run`: would be) done; empty: nothing was to do.
     pub changes: Vec<String>,

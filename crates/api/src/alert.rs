@@ -1,5 +1,6 @@
 //! Alerts: what fires, what was told to whom, and what is silenced.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use upkeep_model::settings::{RuleKind, Severity};
 
@@ -9,7 +10,7 @@ use crate::{
 };
 
 /// Answer of `GET /v1/alerts`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AlertsView {
     /// What fires now.
     pub firing: Vec<AlertView>,
@@ -24,7 +25,7 @@ pub struct AlertsView {
 }
 
 /// Something that fires.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AlertView {
     /// Name of its rule.
     pub rule: String,
@@ -43,7 +44,7 @@ pub struct AlertView {
 }
 
 /// A rule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleView {
     /// Its name.
     pub name: String,
@@ -58,7 +59,7 @@ pub struct RuleView {
 }
 
 /// A channel, and how it goes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChannelView {
     /// Its name.
     pub name: String,
@@ -72,7 +73,7 @@ pub struct ChannelView {
 }
 
 /// What is not told for a while.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Silence {
     /// An app, or `machine`.
     pub app: String,
@@ -86,7 +87,7 @@ pub struct Silence {
 }
 
 /// Body of `PUT /v1/alerts/silences/{app}`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SilencePut {
     /// For how long.
     pub for_ms: u64,
@@ -99,7 +100,7 @@ pub struct SilencePut {
 }
 
 /// Body of `POST /v1/alerts/test`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TestPost {
     /// Which channel; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,14 +114,14 @@ pub struct TestPost {
 }
 
 /// Answer of `POST /v1/alerts/test`: one try of each channel, which is not repeated.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TestResult {
     /// By channel.
     pub channels: Vec<Tested>,
 }
 
 /// How one channel was tried.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tested {
     /// Its name.
     pub channel: String,
@@ -131,14 +132,14 @@ pub struct Tested {
 }
 
 /// Answer of `GET /v1/alerts/deliveries`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryList {
     /// Newest first: all that wait, and the newest 500 that do not.
     pub deliveries: Vec<Delivery>,
 }
 
 /// A message for a channel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {
     /// Its id: the same at every try, so that a receiver can tell that it has it already.
     pub id: String,
@@ -160,7 +161,7 @@ pub struct Delivery {
 }
 
 /// How a delivery stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     /// It is tried, or will be tried again.
@@ -172,7 +173,7 @@ pub enum DeliveryState {
 }
 
 /// One try.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
     /// When.
     pub at: UnixTime,
@@ -184,7 +185,7 @@ pub struct Attempt {
 }
 
 /// What is told: the body of a webhook, and the standard input of a command.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Message {
     /// The delivery's id.
     pub id: String,
@@ -209,7 +210,7 @@ pub struct Message {
 }
 
 /// One alert of a message.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MessageAlert {
     /// `shop:0`, or `machine`.
     pub subject: String,
@@ -227,7 +228,7 @@ pub struct MessageAlert {
 }
 
 /// What a message says of a crash; all of it is told by `GET /v1/apps/{name}/crashes/{id}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CrashBrief {
     /// In a line.
     #[serde(flatten)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use upkeep_model::{
     app::AppSpec,
@@ -14,14 +15,14 @@ use upkeep_model::{
 pub type UnixTime = f64;
 
 /// Answer of `GET /v1/apps`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AppList {
     /// By name.
     pub apps: Vec<AppView>,
 }
 
 /// An app and its instances.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AppView {
     /// Its name.
     pub name: AppName,
@@ -56,7 +57,7 @@ pub struct AppView {
 }
 
 /// How much of one resource an instance may use, as the kernel has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LimitView {
     /// `memory`, `cpu`, `io` or `tasks`.
     pub resource: String,
@@ -71,7 +72,7 @@ pub struct LimitView {
 }
 
 /// How much harm an app could do: what holds for its process, weighed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Exposure {
     /// The app.
     pub app: AppName,
@@ -88,7 +89,7 @@ pub struct Exposure {
 }
 
 /// One property.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExposureItem {
     /// Its name.
     pub what: String,
@@ -103,7 +104,7 @@ pub struct ExposureItem {
 }
 
 /// One running copy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InstanceView {
     /// A number that no other instance on this machine has: a selector.
     pub id: u32,
@@ -155,7 +156,7 @@ fn is_zero(number: &u32) -> bool {
 }
 
 /// A process of an instance beside the one that serves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CopyView {
     /// Which replacement it came with.
     pub generation: u32,
@@ -172,7 +173,7 @@ pub struct CopyView {
 }
 
 /// When an app is run by the clock, and how that went.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScheduleView {
     /// The app.
     pub app: AppName,
@@ -199,7 +200,7 @@ pub struct ScheduleView {
 }
 
 /// A run that has not ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunView {
     /// Counts up within the app.
     pub number: u64,
@@ -213,7 +214,7 @@ pub struct RunView {
 }
 
 /// A run that ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LastRun {
     /// The time it stood for; absent: it was started by order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,21 +230,21 @@ pub struct LastRun {
 }
 
 /// Answer of `GET /v1/schedules`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScheduleList {
     /// By name of the app.
     pub schedules: Vec<ScheduleView>,
 }
 
 /// Query of `GET /v1/schedules/{name}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScheduleQuery {
     /// How many of its next times; 5 unless said otherwise, 1000 at most.
     pub times: Option<usize>,
 }
 
 /// What the checks of an instance say.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthView {
     /// Its startup check has not succeeded yet; the others wait.
     pub starting: bool,
@@ -264,7 +265,7 @@ pub struct HealthView {
 }
 
 /// What one check says.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckView {
     /// `startup`, `readiness` or `liveness`.
     pub role: String,
@@ -286,7 +287,7 @@ pub struct CheckView {
 }
 
 /// Accounting of one log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogSource {
     /// Path of the current file.
     pub path: String,
@@ -325,7 +326,7 @@ pub struct LogSource {
 }
 
 /// One place where output goes besides its files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogSinkView {
     /// As it was written: `journald`, `syslog:tcp:…`.
     pub sink: String,
@@ -339,7 +340,7 @@ pub struct LogSinkView {
 }
 
 /// Body of `POST /v1/apps`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Apply {
     /// What is wanted, complete.
     pub apps: Vec<AppSpec>,
@@ -355,7 +356,7 @@ pub struct Apply {
 }
 
 /// What every action takes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActionOptions {
     /// Kept in the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -370,7 +371,7 @@ pub struct ActionOptions {
 }
 
 /// Body of `POST /v1/selections/…`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Selection {
     /// Names, `NAME:INDEX`, ids, globs or `all`.
     pub selectors: Vec<String>,
@@ -383,7 +384,7 @@ pub struct Selection {
 }
 
 /// Body of `POST /v1/apps/{name}/scale`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Scale {
     /// How many instances there shall be: a number, or `+N` and `-N` from what there is.
     pub instances: String,
@@ -393,7 +394,7 @@ pub struct Scale {
 }
 
 /// Body of `POST /v1/apps/{name}/rollback`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rollback {
     /// How, where it is not to be as the app says.
     #[serde(default)]
@@ -404,7 +405,7 @@ pub struct Rollback {
 }
 
 /// What differs from an app's own `rollout`, for one replacement. Times in ms.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutOverrides {
     /// How many new instances may be started beside the old ones at a time; 0: the old one ends first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -427,7 +428,7 @@ pub struct RolloutOverrides {
 }
 
 /// Answer of every action.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ActionResult {
     /// What was (or with `dry_run`: would be) done, by app.
     pub changes: Vec<Change>,
@@ -443,7 +444,7 @@ pub struct ActionResult {
 }
 
 /// A replacement that did not hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
     /// The app.
     pub app: AppName,
@@ -454,7 +455,7 @@ pub struct Failure {
 }
 
 /// What runs after a replacement that did not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureOutcome {
     /// The trial failed: nothing was touched.
@@ -466,7 +467,7 @@ pub enum FailureOutcome {
 }
 
 /// What an action does to one app.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// The app.
     pub app: AppName,
@@ -480,7 +481,7 @@ pub struct Change {
 }
 
 /// One part of a specification that is not what it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     /// Where: `instances`, `stop.grace`, `env.PORT`.
     pub key: String,
@@ -493,7 +494,7 @@ pub struct Difference {
 }
 
 /// Kinds of change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
     /// New in the list, and started if it starts by itself.
@@ -515,7 +516,7 @@ pub enum What {
 }
 
 /// Answer of `GET /v1/daemon`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DaemonView {
     /// Version of the daemon.
     pub version: String,
@@ -541,7 +542,7 @@ pub struct DaemonView {
 }
 
 /// One line of the event log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Counts up.
     pub id: u64,
@@ -564,7 +565,7 @@ pub struct Event {
 }
 
 /// Answer of `GET /v1/events`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventList {
     /// Oldest first.
     pub events: Vec<Event>,
@@ -608,7 +609,7 @@ impl Event {
 }
 
 /// Query of `GET /v1/events`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventQuery {
     /// Only events with higher ids.
     pub after: Option<u64>,
@@ -637,7 +638,7 @@ pub struct EventQuery {
 }
 
 /// Which output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {
     /// Standard output.
@@ -647,7 +648,7 @@ pub enum Stream {
 }
 
 /// Query of `GET /v1/logs`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogQuery {
     /// Selectors, separated by commas; empty: all.
     #[serde(default)]
@@ -673,7 +674,7 @@ pub struct LogQuery {
 }
 
 /// One line of output.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     /// The app.
     pub app: AppName,
@@ -694,7 +695,7 @@ pub struct LogLine {
 }
 
 /// Body of `POST /v1/daemon/upgrade`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Upgrade {
     /// The program; absent: the path that the keeper was started from.
     pub program: Option<String>,
@@ -706,7 +707,7 @@ pub struct Upgrade {
 }
 
 /// An answer that only says that it was understood.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// What happens now.
     pub message: String,

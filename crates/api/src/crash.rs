@@ -1,5 +1,6 @@
 //! Why it died: what is kept of every abnormal exit.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use upkeep_model::{exit::Exit, id::AppName, state::Actual};
 
@@ -9,14 +10,14 @@ use crate::{
 };
 
 /// Answer of `GET /v1/apps/{name}/crashes`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CrashList {
     /// Newest first: at most 20, fewer where other apps crash more.
     pub crashes: Vec<CrashSummary>,
 }
 
 /// One crash in a line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CrashSummary {
     /// Id of the event of the exit, by which the whole dossier is asked for.
     pub id: u64,
@@ -39,7 +40,7 @@ pub struct CrashSummary {
 }
 
 /// Everything that is known of a crash: answer of `GET /v1/apps/{name}/crashes/{id}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Crash {
     /// The app.
     pub app: AppName,

@@ -1,10 +1,11 @@
 //! Looks into a Node program that runs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Body of `POST /v1/apps/{name}/heap`. The answer is a file: `.heapsnapshot`, or `.heapprofile` where allocations are
 /// sampled.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HeapRequest {
     /// Which instance; absent: the only one, or the first that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,7 +22,7 @@ pub struct HeapRequest {
 }
 
 /// Body of `POST /v1/apps/{name}/profile`. The answer is a file: `.cpuprofile`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProfileRequest {
     /// Which instance; absent: the only one, or the first that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

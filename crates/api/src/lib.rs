@@ -30,5 +30,6 @@ pub mod crash;
 pub mod error;
 pub mod inspect;
 pub mod metrics;
+pub mod openapi;
 pub mod routes;
 pub mod settings;

@@ -1,12 +1,13 @@
 //! Figures over time: what can be asked of the history, and what is answered.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use upkeep_model::id::AppName;
 
 use crate::body::UnixTime;
 
 /// Query of `GET /v1/metrics`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MetricsQuery {
     /// Selectors, separated by commas; empty: all apps, unless `host` is asked for.
     #[serde(default)]
@@ -29,7 +30,7 @@ pub struct MetricsQuery {
 }
 
 /// What one series is of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Per {
     /// All instances of an app together.
@@ -40,7 +41,7 @@ pub enum Per {
 }
 
 /// Answer of `GET /v1/metrics`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MetricsAnswer {
     /// When the first value begins.
     pub from: UnixTime,
@@ -51,7 +52,7 @@ pub struct MetricsAnswer {
 }
 
 /// One figure over time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Series {
     /// The app; absent: the machine.
     pub app: Option<AppName>,
@@ -67,7 +68,7 @@ pub struct Series {
 }
 
 /// A figure of an instance whose floor rises and rises.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Leak {
     /// The app.
     pub app: AppName,

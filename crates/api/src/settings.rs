@@ -1,12 +1,13 @@
 //! Settings of the machine, as they are asked for and changed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use upkeep_model::settings::Settings;
 
 use crate::body::Difference;
 
 /// Answer of `GET /v1/settings`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SettingsView {
     /// Store revision of the last change; 0: never changed.
     pub revision: u64,
@@ -15,7 +16,7 @@ pub struct SettingsView {
 }
 
 /// Body of `PUT /v1/settings`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettingsPut {
     /// All of them: what is absent is no longer set.
@@ -32,7 +33,7 @@ pub struct SettingsPut {
 }
 
 /// Answer of `PUT /v1/settings`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SettingsResult {
     /// What is (with `dry_run`: would be) different.
     pub changes: Vec<Difference>,

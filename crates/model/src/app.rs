@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 /// What the daemon keeps running: complete, so that it means the same on every reading.
 ///
 /// Made by [`crate::file::resolve`] from what a user wrote; carried by the API; kept in the store.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AppSpec {
     /// Unique name.
     pub name: AppName,
@@ -162,7 +163,7 @@ pub enum Condition {
 }
 
 /// How readiness is found out. Names and defaults of the fields follow Kubernetes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Probe {
     /// What is tried.
     pub check: Check,
@@ -185,7 +186,7 @@ pub struct Probe {
 }
 
 /// One way to ask an instance whether it is well.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
     /// `GET` answers with a status from 200 to 399.
@@ -224,7 +225,7 @@ pub enum Check {
 }
 
 /// A soft and a hard limit; `None` is unlimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rlimit {
     /// What holds now.
     pub soft: Option<u64>,

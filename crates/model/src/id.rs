@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The name of an app: unique on a machine, used in file names, URLs, log prefixes and selectors.
@@ -103,7 +104,7 @@ impl schemars::JsonSchema for AppName {
 }
 
 /// One running copy of an app: `shop:0`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct InstanceId {
     /// The app it is a copy of.
     pub app: AppName,

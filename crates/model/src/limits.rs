@@ -1,11 +1,12 @@
 //! How much of the machine an instance may use.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::size::ByteSize;
 
 /// Limits of one instance with all its processes. What is absent is not limited.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Limits {
     /// Memory, in bytes; above it the kernel ends a process of the instance.

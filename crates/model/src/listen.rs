@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::size::Span;
@@ -30,7 +31,7 @@ pub enum Balance {
 }
 
 /// A socket that Upkeep binds and hands to every instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Listen {
     /// Its name in `LISTEN_FDNAMES` and in `{fd:NAME}`: letters, digits, `.`, `_` and `-`.
     pub name: String,
@@ -39,7 +40,7 @@ pub struct Listen {
 }
 
 /// An address to listen on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ListenOn {
     /// A TCP port on every address, IPv6 and IPv4 with one socket (IPv4 alone where there is no IPv6).
@@ -80,7 +81,7 @@ impl std::fmt::Display for ListenOn {
 }
 
 /// A front door: a small proxy of ours that holds the public address of programs that can only bind by themselves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Door {
     /// Public addresses: TCP or unix.
     pub listen: Vec<Listen>,
@@ -104,7 +105,7 @@ pub enum DoorProtocol {
 }
 
 /// Files of a certificate, absolute.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DoorTls {
     /// Chain, PEM.
     pub cert: PathBuf,

@@ -12,7 +12,7 @@ mod also;
 pub use self::also::{LogSink, SinkError};
 
 /// Where output goes and how much of it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogSpec {
     /// File for standard output; absent: `logs/NAME-INDEX.out.log` under the home. One file for all instances if
     /// given (their lines are whole, their order is the order of arrival).

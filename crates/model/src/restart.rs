@@ -1,5 +1,6 @@
 //! When an instance is started again, after which pause, and when we give up.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::size::Span;
@@ -23,7 +24,7 @@ pub enum RestartOn {
 }
 
 /// The pause before the next start.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Backoff {
     /// Start again at once.
@@ -59,7 +60,7 @@ impl Default for Backoff {
 }
 
 /// When restarting is pointless. Both rules may be on; the first that holds wins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 pub struct GiveUp {
     /// Give up when an exit follows `starts` starts that all lie within the last `within`.
     pub starts_within: Option<StartsWithin>,
@@ -69,7 +70,7 @@ pub struct GiveUp {
 }
 
 /// "N starts within T".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StartsWithin {
     /// How many starts.
     pub starts: u32,
@@ -78,7 +79,7 @@ pub struct StartsWithin {
 }
 
 /// PM2's `min_uptime` and `max_restarts`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unstable {
     /// An exit before this uptime is unstable.
     pub min_uptime: Span,
@@ -87,7 +88,7 @@ pub struct Unstable {
 }
 
 /// The whole policy of an app, every default filled in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RestartPolicy {
     /// Which exits lead to a restart.
     pub on: RestartOn,

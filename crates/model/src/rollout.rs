@@ -1,11 +1,12 @@
 //! How instances are replaced without a gap.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::size::Span;
 
 /// How `reload`, `scale` and a changed specification replace instances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutPolicy {
     /// How many new instances may be started beside the old ones at a time; 0: the old one ends first. Absent: 1 where
     /// instances share their sockets (`listen`, a cluster, a front door), else 0.

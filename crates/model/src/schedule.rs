@@ -1,5 +1,6 @@
 //! Programs that are run by the clock.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::size::Span;
@@ -9,7 +10,7 @@ pub mod cron;
 pub use self::cron::{Cron, CronError};
 
 /// When an app is run. It is not kept running: each run ends by itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Schedule {
     /// `*/5 * * * *` (five or six fields), `@daily`, `every 30m`.
     pub at: String,

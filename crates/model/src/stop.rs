@@ -1,11 +1,12 @@
 //! How an instance is ended.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::size::Span;
 
 /// How an instance is ended: a signal, time to obey it, then SIGKILL to the whole tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StopPolicy {
     /// The first signal, by number (SIGTERM unless said otherwise; PM2 files bring SIGINT).
     pub signal: i32,
