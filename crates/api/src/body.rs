@@ -19,6 +19,35 @@ pub type UnixTime = f64;
 pub struct AppList {
     /// By name.
     pub apps: Vec<AppView>,
+    /// There are more: ask for those `after` this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<AppName>,
+}
+
+/// Query of `GET /v1/apps`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AppsQuery {
+    /// So many at most. Default: all.
+    pub limit: Option<usize>,
+    /// Only those whose name comes after this one.
+    pub after: Option<String>,
+    /// Only those of this namespace.
+    pub namespace: Option<String>,
+    /// Go on with what changes from now: server-sent events, each an [`AppsChange`].
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// One event of `GET /v1/apps?follow=true`. The first tells all apps; what comes then tells what is different. Figures
+/// that never rest (processor, memory, uptime) are no change: `GET /v1/metrics?follow=true` tells those.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AppsChange {
+    /// Whether `apps` are all that there are: what a client knew before is void.
+    pub whole: bool,
+    /// Apps that are new or changed.
+    pub apps: Vec<AppView>,
+    /// Names of apps that are no more.
+    pub gone: Vec<AppName>,
 }
 
 /// An app and its instances.
@@ -368,6 +397,9 @@ pub struct ActionOptions {
     /// longest grace of what is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
+    /// Only if the app is at this revision: the header `If-Match` of calls about one app.
+    #[serde(skip)]
+    pub if_revision: Option<u64>,
 }
 
 /// Body of `POST /v1/selections/…`.

@@ -32,4 +32,5 @@ pub mod inspect;
 pub mod metrics;
 pub mod openapi;
 pub mod routes;
+pub mod search;
 pub mod settings;

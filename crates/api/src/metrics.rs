@@ -27,6 +27,9 @@ pub struct MetricsQuery {
     /// One series for each app or for each instance.
     #[serde(default)]
     pub per: Per,
+    /// Go on with what is measured from now: each second an answer with what is new. Not with `until`.
+    #[serde(default)]
+    pub follow: bool,
 }
 
 /// What one series is of.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     access, alert, body, crash, error, inspect, metrics,
     routes::{OUTSIDE, ROUTES, Route},
-    settings,
+    search, settings,
 };
 
 type Of = fn(&mut SchemaGenerator) -> Schema;
@@ -20,8 +20,6 @@ type Of = fn(&mut SchemaGenerator) -> Schema;
 enum Answer {
     /// One JSON document.
     Json(Of),
-    /// JSON lines that end.
-    Lines(Of),
     /// One JSON document, or with `follow` server-sent events of which each holds one item.
     JsonOrEvents(Of, Of),
     /// JSON lines, or with `follow` server-sent events of which each holds one item.
@@ -80,7 +78,12 @@ fn shape(route: &Route) -> Option<Shape> {
         ("PUT", "/v1/alerts/silences/{app}") => send::<alert::SilencePut, alert::Silence>(),
         ("DELETE", "/v1/alerts/silences/{app}") => get::<alert::Silence>(),
         ("POST", "/v1/alerts/test") => send::<alert::TestPost, alert::TestResult>(),
-        ("GET", "/v1/apps") => get::<body::AppList>(),
+        ("GET", "/v1/apps") => get::<()>()
+            .query::<body::AppsQuery>()
+            .answer(Answer::JsonOrEvents(
+                of::<body::AppList>(),
+                of::<body::AppsChange>(),
+            )),
         ("POST", "/v1/apps") => send::<body::Apply, ActionResult>(),
         ("GET", "/v1/apps/{name}") => get::<body::AppView>(),
         ("GET", "/v1/apps/{name}/crashes") => get::<crash::CrashList>(),
@@ -111,7 +114,14 @@ fn shape(route: &Route) -> Option<Shape> {
         ("GET", "/v1/logs") => get::<()>()
             .query::<body::LogQuery>()
             .answer(Answer::LinesOrEvents(of::<body::LogLine>())),
-        ("GET", "/v1/metrics") => get::<metrics::MetricsAnswer>().query::<metrics::MetricsQuery>(),
+        ("GET", "/v1/metrics") => get::<()>()
+            .query::<metrics::MetricsQuery>()
+            .answer(Answer::JsonOrEvents(
+                of::<metrics::MetricsAnswer>(),
+                of::<metrics::MetricsAnswer>(),
+            )),
+        ("GET", "/v1/search") => get::<search::SearchAnswer>().query::<search::SearchQuery>(),
+        ("GET", "/v1/openapi.json") => get::<serde_json::Value>(),
         ("GET", "/v1/roles") => get::<access::RoleList>(),
         ("PUT", "/v1/roles/{role}") => send::<access::RolePut, access::Changed>(),
         ("DELETE", "/v1/roles/{role}" | "/v1/roles/{role}/members/{member}" | "/v1/tokens/{token}")
@@ -358,10 +368,6 @@ pub fn document(version: &str) -> Value {
                 let item = types.answered(item);
                 json!({"application/json": {"schema": types.answered(of)}, "text/event-stream": events(&item)})
             }
-            Answer::Lines(item) => {
-                let item = types.answered(item);
-                json!({"application/x-ndjson": lines(&item)})
-            }
             Answer::LinesOrEvents(item) => {
                 let item = types.answered(item);
                 json!({"application/x-ndjson": lines(&item), "text/event-stream": events(&item)})
@@ -396,6 +402,35 @@ pub fn document(version: &str) -> Value {
                 .iter()
                 .flat_map(|schema| query_parameters(schema, &definitions)),
         );
+        let header = |name: &str, what: &str, schema: Value| json!({"name": name, "in": "header", "description": what, "schema": schema});
+        if route.method == "GET" && content.get("application/json").is_some() {
+            parameters.push(json!({
+                "name": "fields", "in": "query",
+                "description": "Only these fields, separated by commas; dots lead inside.",
+                "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+){0,7}(,[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+){0,7})*$"},
+            }));
+        }
+        if content.get("text/event-stream").is_some() {
+            parameters.push(header(
+                "Last-Event-ID",
+                "Of a stream: go on behind this event.",
+                json!({"type": "string"}),
+            ));
+        }
+        if route.method != "GET" {
+            parameters.push(header(
+                "Idempotency-Key",
+                "A call with a key that was used for the same call within a day is not done again: the first answer comes again.",
+                json!({"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"}),
+            ));
+        }
+        if route.takes_if_match() {
+            parameters.push(header(
+                "If-Match",
+                "Only if it is at this revision, which is in its `ETag`.",
+                json!({"type": "string", "pattern": "^\"[0-9]{1,19}\"$"}),
+            ));
+        }
         let common = [400, 401, 403, 404, 405, 413, 429, 500, 503, 504];
         let codes: BTreeSet<u16> = route.codes.iter().copied().chain(common).collect();
         let responses: Map<String, Value> = codes

@@ -17,6 +17,17 @@ pub struct Route {
     pub codes: &'static [u16],
 }
 
+impl Route {
+    /// Whether the header `If-Match` makes the call conditional.
+    pub fn takes_if_match(&self) -> bool {
+        let acts_on_one = self
+            .path
+            .strip_prefix("/v1/apps/{name}")
+            .is_some_and(|rest| !matches!(rest, "/heap" | "/profile"));
+        self.method != "GET" && (acts_on_one || self.path == "/v1/settings")
+    }
+}
+
 const fn route(
     method: &'static str,
     path: &'static str,
@@ -233,6 +244,13 @@ pub const ROUTES: &[Route] = &[
     ),
     route(
         "GET",
+        "/v1/openapi.json",
+        Verb::SelfRead,
+        &[200, 304],
+        "Describes all this for programs: OpenAPI 3.1.",
+    ),
+    route(
+        "GET",
         "/v1/roles",
         Verb::AccessRead,
         &[200],
@@ -279,6 +297,13 @@ pub const ROUTES: &[Route] = &[
         Verb::AppsRead,
         &[200],
         "Shows one schedule with its next times.",
+    ),
+    route(
+        "GET",
+        "/v1/search",
+        Verb::AppsRead,
+        &[200, 422],
+        "Finds a text in apps, instances, events and logs.",
     ),
     route(
         "POST",

@@ -3,7 +3,10 @@
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use upkeep_model::size::Span;
+use upkeep_model::{
+    access::{Pattern, Verbs},
+    size::Span,
+};
 
 /// Keeps applications and servers in order.
 #[derive(Debug, Parser)]
@@ -198,9 +201,38 @@ Examples:
   upkeep events                        the last 30 actions and changes
   upkeep events shop --since 2h        of one app
   upkeep events --failed               only what went wrong
-  upkeep events --kind apply,settings --who 'uid 1000'
+  upkeep events --kind apply,settings --who uid:1000
   upkeep events -f --json              what comes, as a line of JSON each")]
     Events(Events),
+    /// Show what people and tokens did, and what they were refused
+    #[command(after_help = "\
+Examples:
+  upkeep audit --since 7d --who token:ci
+  upkeep audit --kind denied,sign_in_failed")]
+    Audit(Events),
+    /// Make, list and revoke tokens: how programs and browsers prove who they are
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  upkeep token create ci --role operator --app 'shop-*' --expires 90d
+  upkeep token ls
+  upkeep token revoke ci"
+    )]
+    Token(TokenVerb),
+    /// Show and change roles: what they give, and who holds them
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  upkeep role ls
+  upkeep role set deployer --verb apps:read --verb apps:write --app 'shop-*'
+  upkeep role grant deployer user:alice
+  upkeep role revoke deployer user:alice"
+    )]
+    Role(RoleVerb),
+    /// Tell who one is to the daemon, and what one may do
+    Whoami,
     /// Tell whether the daemon answers, and who it is
     Ping,
     /// Stop everything, forget all apps, end
@@ -407,6 +439,89 @@ pub(crate) enum ScheduleVerb {
         /// How many times
         #[arg(short = 'n', long = "times", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
         times: u16,
+    },
+}
+
+/// Where a token or a role holds.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Bounds {
+    /// Only apps of this name; `*` in it stands for anything. Can be repeated
+    #[arg(long = "app", value_name = "PATTERN", value_parser = crate::commands::pattern)]
+    pub(crate) apps: Vec<Pattern>,
+    /// Only apps of this namespace. Can be repeated
+    #[arg(long = "namespace", value_name = "PATTERN", value_parser = crate::commands::pattern)]
+    pub(crate) namespaces: Vec<Pattern>,
+}
+
+/// Verbs of tokens.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum TokenVerb {
+    /// Make a token, and print it: this once
+    Create {
+        /// What it is called
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Role that it holds: `viewer`, `operator`, `admin` or one of your own. Can be repeated
+        #[arg(long = "role", value_name = "ROLE", required = true)]
+        roles: Vec<String>,
+        #[command(flatten)]
+        bounds: Bounds,
+        /// When it ends, from now, such as `90d` [default: when it is revoked]
+        #[arg(long, value_name = "TIME")]
+        expires: Option<Span>,
+    },
+    /// List tokens
+    #[command(visible_alias = "list")]
+    Ls,
+    /// End a token at once
+    #[command(visible_alias = "rm")]
+    Revoke {
+        /// Name or id
+        #[arg(value_name = "TOKEN")]
+        token: String,
+    },
+}
+
+/// Verbs of roles.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum RoleVerb {
+    /// List roles with what they give and who holds them
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Make or replace a role
+    Set {
+        /// What it is called
+        #[arg(value_name = "ROLE")]
+        role: String,
+        /// What it gives: `apps:read`, `apps:*`, `*`. Can be repeated
+        #[arg(long = "verb", value_name = "VERB", required = true, value_parser = crate::commands::verbs)]
+        verbs: Vec<Verbs>,
+        #[command(flatten)]
+        bounds: Bounds,
+    },
+    /// Forget a role that nobody holds
+    Rm {
+        /// Its name
+        #[arg(value_name = "ROLE")]
+        role: String,
+    },
+    /// Give a role to a local user or to the holder of a certificate
+    Grant {
+        /// Its name
+        #[arg(value_name = "ROLE")]
+        role: String,
+        /// `user:NAME`, `uid:NUMBER` or `cert:NAME`
+        #[arg(value_name = "WHO")]
+        member: String,
+    },
+    /// Take a role away
+    Revoke {
+        /// Its name
+        #[arg(value_name = "ROLE")]
+        role: String,
+        /// `user:NAME`, `uid:NUMBER` or `cert:NAME`
+        #[arg(value_name = "WHO")]
+        member: String,
     },
 }
 

@@ -46,9 +46,9 @@ pub(crate) const fn of_code(code: Code) -> Exit {
         Code::Invalid | Code::TooLarge => Exit::Refused,
         Code::NotFound => Exit::NotFound,
         Code::Conflict => Exit::Conflict,
-        Code::Forbidden => Exit::Forbidden,
+        Code::Unauthenticated | Code::Forbidden => Exit::Forbidden,
         Code::Timeout => Exit::Timeout,
-        Code::Unavailable | Code::Internal => Exit::Failed,
+        Code::TooMany | Code::Unavailable | Code::Internal => Exit::Failed,
     }
 }
 

@@ -40,6 +40,7 @@ impl Settings {
             reason: self.reason.clone(),
             dry_run: self.dry_run,
             wait_ms: self.wait_ms,
+            if_revision: None,
         }
     }
 }

@@ -292,6 +292,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         events: context.events.clone(),
         access,
         guard: http::Guard::default(),
+        feed: http::Feed::default(),
         settings: Arc::clone(&context.settings),
         crashes: archive,
         alerts,

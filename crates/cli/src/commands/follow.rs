@@ -86,6 +86,7 @@ impl<'a> Follower<'a> {
 #[derive(Debug)]
 pub(crate) struct EventFollower<'a> {
     settings: &'a Settings,
+    path: &'static str,
     query: EventQuery,
     /// Keeps the connection.
     client: Client,
@@ -94,11 +95,16 @@ pub(crate) struct EventFollower<'a> {
 
 impl<'a> EventFollower<'a> {
     /// Begins to follow.
-    pub(crate) async fn open(settings: &'a Settings, query: EventQuery) -> anyhow::Result<Self> {
+    pub(crate) async fn open(
+        settings: &'a Settings,
+        path: &'static str,
+        query: EventQuery,
+    ) -> anyhow::Result<Self> {
         let mut client = connect_or_start(settings).await?;
-        let lines = client.lines(&with_query("/v1/events", &query), true).await?;
+        let lines = client.lines(&with_query(path, &query), true).await?;
         Ok(Self {
             settings,
+            path,
             query,
             client,
             lines,
@@ -128,7 +134,7 @@ impl<'a> EventFollower<'a> {
             // All that was missed, not only the newest of it.
             query.limit = None;
         }
-        let path = with_query("/v1/events", &query);
+        let path = with_query(self.path, &query);
         (self.client, self.lines) = reopen(self.settings, &path, None).await?;
         Ok(())
     }

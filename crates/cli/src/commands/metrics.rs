@@ -55,6 +55,7 @@ pub(crate) async fn metrics(asked: &Metrics, settings: &Settings, output: Output
             asked.points.unwrap_or(points)
         }),
         per: if asked.instances { Per::Instance } else { Per::App },
+        follow: false,
     };
     let mut client = connect_or_start(settings).await?;
     let answer: MetricsAnswer = client.get(&with_query("/v1/metrics", &query)).await?;

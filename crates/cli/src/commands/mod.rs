@@ -1,5 +1,6 @@
 //! One module for each family of verbs.
 
+mod access;
 mod act;
 mod alert;
 mod follow;
@@ -16,6 +17,7 @@ mod settings;
 mod start;
 mod why;
 
+pub(crate) use self::access::{pattern, verbs};
 use crate::{
     args::{Command, RolloutFlags, Sandbox, SettingsVerb},
     exit::Exit,
@@ -66,7 +68,11 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Tree => look::tree(settings, output).await,
             Command::Monit(monit) => crate::monit::run(&monit, settings, output).await,
             Command::Logs(logs) => read::logs(&logs, settings, output).await,
-            Command::Events(events) => read::events(&events, settings, output).await,
+            Command::Events(events) => read::events("/v1/events", &events, settings, output).await,
+            Command::Audit(events) => read::events("/v1/audit", &events, settings, output).await,
+            Command::Token(verb) => access::token(verb, settings, output).await,
+            Command::Role(verb) => access::role(verb, settings, output).await,
+            Command::Whoami => access::whoami(settings, output).await,
             Command::Ping => machine::ping(settings, output).await,
             Command::Kill => machine::end("kill", settings, output).await,
             Command::Shutdown => machine::end("shutdown", settings, output).await,

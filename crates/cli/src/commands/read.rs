@@ -100,7 +100,12 @@ fn moment(text: &str) -> anyhow::Result<f64> {
 }
 
 /// The event log.
-pub(crate) async fn events(events: &Events, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
+pub(crate) async fn events(
+    path: &'static str,
+    events: &Events,
+    settings: &Settings,
+    output: Output,
+) -> anyhow::Result<Exit> {
     let since = events.since.as_deref().map(moment).transpose()?;
     let query = EventQuery {
         app: events.app.clone().or_else(|| events.app_flag.clone()),
@@ -118,7 +123,7 @@ pub(crate) async fn events(events: &Events, settings: &Settings, output: Output)
     };
     let clock = time::Clock::local();
     if events.follow {
-        let mut follower = EventFollower::open(settings, query).await?;
+        let mut follower = EventFollower::open(settings, path, query).await?;
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         loop {
             let event = tokio::select! {
@@ -135,7 +140,7 @@ pub(crate) async fn events(events: &Events, settings: &Settings, output: Output)
         }
     }
     let mut client = connect_or_start(settings).await?;
-    let list: EventList = client.get(&with_query("/v1/events", &query)).await?;
+    let list: EventList = client.get(&with_query(path, &query)).await?;
     if output.json {
         output.document(&list)?;
     } else {

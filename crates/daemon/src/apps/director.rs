@@ -127,6 +127,7 @@ impl Director {
     /// Has another number of instances.
     async fn scale(&self, app: &AppName, scale: Scale, permit: &Permit) -> Outcome {
         let (record, revision) = self.record(app)?;
+        as_expected(app, revision, &scale.options)?;
         let mut spec = record.spec.clone();
         let text = scale.instances.trim();
         let count = match text.strip_prefix('+') {
@@ -164,6 +165,7 @@ impl Director {
     /// Goes back to what an app was before its last change.
     async fn rollback(&self, app: &AppName, rollback: Rollback, permit: &Permit) -> Outcome {
         let (record, revision) = self.record(app)?;
+        as_expected(app, revision, &rollback.options)?;
         let previous = record.previous.as_ref().ok_or_else(|| {
             Refusal::new(
                 Code::Conflict,
@@ -409,6 +411,9 @@ impl Director {
             };
             selected.retain(|name, _| !is_scheduled(name));
         }
+        for name in selected.keys() {
+            as_expected(name, self.record(name)?.1, &selection.options)?;
+        }
         let (plan, waves) = plan::act(&self.context.directory.read(), verb, &selected)?;
         if selection.options.dry_run {
             return Ok(self.dry(plan.changes));
@@ -499,6 +504,9 @@ impl Director {
                 differences: Vec::new(),
             })
             .collect();
+        for name in selected.keys() {
+            as_expected(name, self.record(name)?.1, &selection.options)?;
+        }
         if selection.options.dry_run {
             return Ok(self.dry(changes));
         }
@@ -833,6 +841,18 @@ async fn mail(entry: &AppEntry, letter: impl FnOnce(oneshot::Sender<()>) -> Mail
     // An actor that is gone has nothing to do; what it should do is durable.
     if entry.mailbox.send(letter(done)).await.is_ok() {
         let _ = receiver.await;
+    }
+}
+
+/// Refuses what was meant for an app as it no longer is.
+fn as_expected(app: &AppName, revision: u64, options: &ActionOptions) -> Result<(), Refusal> {
+    match options.if_revision {
+        Some(expected) if expected != revision => Err(Refusal::new(
+            Code::Conflict,
+            format!("refused: `{app}` is at revision {revision}, not at {expected}"),
+        )
+        .hint("look at it again, and decide anew")),
+        _ => Ok(()),
     }
 }
 

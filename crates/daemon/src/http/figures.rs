@@ -1,6 +1,15 @@
 //! Figures over HTTP: the history, and what other programs scrape.
 
-use axum::{extract::RawQuery, http::StatusCode};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use axum::{
+    extract::RawQuery,
+    http::{HeaderMap, StatusCode},
+};
+use tokio::sync::mpsc;
 use upkeep_api::{
     error::Code,
     metrics::{METRICS, MetricsQuery},
@@ -8,7 +17,7 @@ use upkeep_api::{
 use upkeep_model::access::Verb;
 use upkeep_sys::clock;
 
-use super::{gate::Caller, routes};
+use super::{gate::Caller, routes, stream};
 use crate::{
     apps::selector,
     command::Refusal,
@@ -16,13 +25,115 @@ use crate::{
 };
 
 /// `GET /v1/metrics`.
-pub(super) async fn history(caller: Caller, RawQuery(raw): RawQuery) -> routes::Answer {
+pub(super) async fn history(caller: Caller, RawQuery(raw): RawQuery, headers: HeaderMap) -> routes::Answer {
     let asked: MetricsQuery = routes::query(raw.as_deref())?;
+    if asked.follow {
+        return follow(caller, asked, &headers);
+    }
     // Weeks of many apps take a while to read.
     let answer = tokio::task::spawn_blocking(move || answer(&caller, &asked))
         .await
         .map_err(|error| Refusal::new(Code::Internal, format!("failed to read figures: {error}")))??;
     routes::json(StatusCode::OK, &answer)
+}
+
+/// How many may follow figures at once: each asks the history once a second.
+const FOLLOWERS: usize = 128;
+/// Between two answers.
+const STEP: Duration = Duration::from_secs(1);
+
+/// A follower, counted.
+struct Follower(&'static AtomicUsize);
+
+impl Follower {
+    fn begin() -> Result<Self, Refusal> {
+        static AT_WORK: AtomicUsize = AtomicUsize::new(0);
+        let taken = AT_WORK.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            (count < FOLLOWERS).then_some(count + 1)
+        });
+        match taken {
+            Ok(_) => Ok(Self(&AT_WORK)),
+            Err(_) => Err(Refusal::new(
+                Code::Unavailable,
+                format!("refused: {FOLLOWERS} others follow figures already"),
+            )),
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Each second what was measured since. The id of an event is the time up to which it tells.
+fn follow(caller: Caller, mut asked: MetricsQuery, headers: &HeaderMap) -> routes::Answer {
+    if asked.until.is_some() {
+        return Err(Refusal::new(
+            Code::Invalid,
+            "`follow` and `until` exclude each other: what comes is later than any time that has passed",
+        )
+        .into());
+    }
+    let last = headers.get("last-event-id").map(|id| {
+        let time = id.to_str().ok().and_then(|id| id.parse::<f64>().ok());
+        time.ok_or_else(|| {
+            Refusal::new(
+                Code::Invalid,
+                "`Last-Event-ID` is no id of an event of this stream",
+            )
+            .hint("leave it out to begin anew")
+        })
+    });
+    let follower = Follower::begin()?;
+    let begin = clock::unix_ms() as f64 / 1000.0;
+    asked.since = Some(match last.transpose()? {
+        Some(last) => last,
+        None => asked.since.unwrap_or(begin - 1.0),
+    });
+    // Asked once now, so that a wrong name is an answer and not an empty stream.
+    answer(&caller, &asked)?;
+    let (sender, receiver) = mpsc::channel(stream::CHUNKS);
+    let follow = async move {
+        let _follower = follower;
+        let mut caller = caller;
+        loop {
+            let until = clock::unix_ms() as f64 / 1000.0;
+            let one = MetricsQuery {
+                until: Some(until),
+                ..asked.clone()
+            };
+            let asking = tokio::task::spawn_blocking(move || {
+                let said = answer(&caller, &one);
+                (caller, said)
+            });
+            let Ok((back, said)) = asking.await else {
+                return;
+            };
+            caller = back;
+            // Where the clock was set back there is nothing to tell now.
+            if let Ok(said) = said {
+                let mut buffer = Vec::new();
+                stream::append(&mut buffer, true, Some(&until.to_string()), &said);
+                if sender.send(buffer.into()).await.is_err() {
+                    return;
+                }
+                asked.since = Some(until);
+            }
+            tokio::select! {
+                // Cancel-safe: both only wait.
+                () = tokio::time::sleep(STEP) => {}
+                () = sender.closed() => return,
+            }
+        }
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends with its client, on the HTTP runtime, which owns nothing else"
+    )]
+    drop(tokio::spawn(follow));
+    Ok(stream::answer(stream::SSE, receiver))
 }
 
 fn answer(caller: &Caller, asked: &MetricsQuery) -> Result<upkeep_api::metrics::MetricsAnswer, Refusal> {

@@ -3,33 +3,19 @@
 use axum::{
     body::Bytes,
     extract::Path,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode},
 };
 use upkeep_api::{alert::DeliveryList, crash::CrashList, error::Code, settings::SettingsPut};
 
 use super::{
     error::ApiError,
     gate::Caller,
-    routes::{Answer, json, parse, parse_required},
+    routes::{Answer, if_match, json, parse, parse_required},
 };
 use crate::command::Refusal;
 
 pub(super) async fn show_settings(Caller { shared, .. }: Caller) -> Answer {
     json(StatusCode::OK, &shared.settings.view())
-}
-
-/// `If-Match: "7"`, if it is there.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
-    let Some(value) = headers.get(header::IF_MATCH) else {
-        return Ok(None);
-    };
-    let revision = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.trim_matches('"').parse().ok());
-    revision.map(Some).ok_or_else(|| {
-        Refusal::new(Code::BadRequest, "failed to read `If-Match`: expected a revision").into()
-    })
 }
 
 pub(super) async fn put_settings(

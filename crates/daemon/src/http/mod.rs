@@ -6,14 +6,18 @@
 mod access;
 mod error;
 pub(crate) mod exporter;
+mod fields;
 mod figures;
 mod gate;
 mod inspect;
 mod machine;
+mod replay;
 mod routes;
+mod search;
+mod state;
 mod stream;
 
-pub(crate) use self::gate::Guard;
+pub(crate) use self::{gate::Guard, state::Feed};
 
 use std::{
     convert::Infallible,
@@ -58,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) access: Arc<Access>,
     pub(crate) guard: gate::Guard,
+    pub(crate) feed: state::Feed,
     pub(crate) settings: Arc<crate::settings::Holder>,
     pub(crate) crashes: crate::crashes::archive::Archive,
     pub(crate) alerts: crate::alerts::Handle,

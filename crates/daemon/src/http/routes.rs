@@ -13,8 +13,9 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use upkeep_api::{
     body::{
-        Accepted, ActionOptions, AppList, Apply, DaemonView, Event, EventList, EventQuery, LogQuery,
-        LogSource, ScheduleList, ScheduleQuery, Selection, Stream, Upgrade, What,
+        Accepted, ActionOptions, AppList, AppView, Apply, AppsQuery, DaemonView, Event, EventList,
+        EventQuery, LogQuery, LogSource, Rollback, Scale, ScheduleList, ScheduleQuery, Selection, Stream,
+        Upgrade, What,
     },
     error::Code,
     routes::{OUTSIDE, ROUTES, Route},
@@ -24,9 +25,9 @@ use upkeep_model::{app::AppSpec, id::AppName};
 use super::{
     Shared, access,
     error::ApiError,
-    exporter, figures,
+    exporter, fields, figures,
     gate::{self, Caller, Locked},
-    inspect, machine, stream,
+    inspect, machine, replay, search, state, stream,
 };
 use crate::{
     apps::{directory::AppEntry, launch, schedule, selector, view},
@@ -68,6 +69,7 @@ fn handler(route: &Route) -> Option<MethodRouter<Locked>> {
         ("GET", "/v1/events") => routing::get(events),
         ("GET", "/v1/logs") => routing::get(logs),
         ("GET", "/v1/metrics") => routing::get(figures::history),
+        ("GET", "/v1/openapi.json") => routing::get(openapi),
         ("GET", "/v1/roles") => routing::get(access::list_roles),
         ("PUT", "/v1/roles/{role}") => routing::put(access::put_role),
         ("DELETE", "/v1/roles/{role}") => routing::delete(access::delete_role),
@@ -75,6 +77,7 @@ fn handler(route: &Route) -> Option<MethodRouter<Locked>> {
         ("DELETE", "/v1/roles/{role}/members/{member}") => routing::delete(access::delete_member),
         ("GET", "/v1/schedules") => routing::get(list_schedules),
         ("GET", "/v1/schedules/{name}") => routing::get(show_schedule),
+        ("GET", "/v1/search") => routing::get(search::search),
         ("POST", "/v1/selections/delete") => routing::post(delete),
         ("POST", "/v1/selections/reload") => routing::post(reload),
         ("POST", "/v1/selections/restart") => routing::post(restart),
@@ -115,6 +118,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     }
     router
         .fallback(not_found)
+        .layer(axum::middleware::from_fn(fields::only))
+        .layer(axum::middleware::from_fn_with_state(Arc::default(), replay::once))
         .layer(axum::middleware::from_fn_with_state(
             locked.clone(),
             gate::authenticate,
@@ -167,13 +172,38 @@ pub(super) fn query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, ApiEr
         .map_err(|error| Refusal::new(Code::BadRequest, format!("failed to read the query: {error}")).into())
 }
 
-async fn list_apps(Caller { shared, permit, .. }: Caller) -> Answer {
-    let apps = permit
-        .visible(&shared.directory.read())
-        .iter()
+async fn list_apps(Caller { shared, permit, .. }: Caller, RawQuery(raw): RawQuery) -> Answer {
+    let asked: AppsQuery = query(raw.as_deref())?;
+    if asked.follow {
+        return Ok(state::follow(shared, permit, asked));
+    }
+    let apps = permit.visible(&shared.directory.read());
+    let mut chosen = apps.iter().filter(|(name, entry)| {
+        asked.after.as_deref().is_none_or(|after| name.as_str() > after)
+            && asked
+                .namespace
+                .as_deref()
+                .is_none_or(|namespace| namespace == entry.record.spec.namespace)
+    });
+    let limit = asked.limit.unwrap_or(usize::MAX);
+    if limit == 0 {
+        return Err(Refusal::new(Code::Invalid, "failed to list 0 apps: `limit` is 1 or more").into());
+    }
+    let apps: Vec<AppView> = chosen
+        .by_ref()
+        .take(limit)
         .map(|(name, entry)| view::app(name, entry, &shared.usage))
         .collect();
-    json(StatusCode::OK, &AppList { apps })
+    let next = chosen
+        .next()
+        .and_then(|_| apps.last().map(|app| app.name.clone()));
+    json(StatusCode::OK, &AppList { apps, next })
+}
+
+/// The description for programs, as it is published.
+async fn openapi(_: Caller) -> Response {
+    const TEXT: &str = include_str!("../../../../docs/reference/openapi.json");
+    ([(header::CONTENT_TYPE, "application/json")], TEXT).into_response()
 }
 
 async fn show_app(caller: Caller, Path(name): Path<String>) -> Answer {
@@ -191,7 +221,30 @@ async fn show_app(caller: Caller, Path(name): Path<String>) -> Answer {
     );
     view.limits = cage::force::limits(&entry.record.spec, running(&entry));
     view.spec = Some(Box::new(masked(&entry.record.spec)));
-    json(StatusCode::OK, &view)
+    let tag = format!("\"{}\"", view.revision);
+    let mut response = json(StatusCode::OK, &view)?;
+    if let Ok(tag) = header::HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// `If-Match: "7"`, if it is there.
+pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    let revision = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .unwrap_or(text)
+        .parse();
+    revision.map(Some).map_err(|_| {
+        Refusal::new(Code::BadRequest, "failed to read `If-Match`: expected a revision")
+            .hint("it is the `revision` of what is to be changed, in quotes, as `ETag` has it")
+            .into()
+    })
 }
 
 /// The process of the first instance that runs.
@@ -288,9 +341,10 @@ async fn act(shared: &Shared, permit: Permit, verb: Verb, selection: Selection) 
     json(StatusCode::OK, &result)
 }
 
-async fn act_on_one(caller: &Caller, verb: Verb, name: &str, body: &Bytes) -> Answer {
+async fn act_on_one(caller: &Caller, verb: Verb, name: &str, headers: &HeaderMap, body: &Bytes) -> Answer {
     let (name, _) = caller.app(name)?;
-    let options: ActionOptions = parse(body)?;
+    let mut options: ActionOptions = parse(body)?;
+    options.if_revision = if_match(headers)?;
     act(
         &caller.shared,
         caller.permit.clone(),
@@ -310,8 +364,8 @@ macro_rules! actions {
             act(&shared, permit, $verb, parse_required(&body)?).await
         }
 
-        async fn $one(caller: Caller, Path(name): Path<String>, body: Bytes) -> Answer {
-            act_on_one(&caller, $verb, &name, &body).await
+        async fn $one(caller: Caller, Path(name): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
+            act_on_one(&caller, $verb, &name, &headers, &body).await
         }
     )*};
 }
@@ -324,18 +378,20 @@ actions! {
     delete, delete_app: Verb::Delete;
 }
 
-async fn scale(caller: Caller, Path(name): Path<String>, body: Bytes) -> Answer {
+async fn scale(caller: Caller, Path(name): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
     let (app, _) = caller.app(&name)?;
     let Caller { shared, permit, .. } = caller;
-    let scale = parse_required(&body)?;
+    let mut scale: Scale = parse_required(&body)?;
+    scale.options.if_revision = if_match(&headers)?;
     let result = shared.execute(Command::Scale { app, scale }, permit).await?;
     json(StatusCode::OK, &result)
 }
 
-async fn rollback(caller: Caller, Path(name): Path<String>, body: Bytes) -> Answer {
+async fn rollback(caller: Caller, Path(name): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
     let (app, _) = caller.app(&name)?;
     let Caller { shared, permit, .. } = caller;
-    let options = parse(&body)?;
+    let mut options: Rollback = parse(&body)?;
+    options.options.if_revision = if_match(&headers)?;
     let result = shared.execute(Command::Rollback { app, options }, permit).await?;
     json(StatusCode::OK, &result)
 }

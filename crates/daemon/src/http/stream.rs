@@ -30,8 +30,10 @@ use crate::{
     logs::read::{self, Wanted, marks::Marks},
 };
 
+/// A stream in which nothing happens for so long says so, in a comment.
+const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(15);
 /// How many chunks may wait for a slow client.
-const CHUNKS: usize = 16;
+pub(super) const CHUNKS: usize = 16;
 /// How many may read logs at once, each on a thread.
 pub(super) const READERS: usize = 192;
 /// How many of them may follow: the rest is for those who read and go.
@@ -51,7 +53,7 @@ pub(super) fn millis(seconds: UnixTime) -> u64 {
     (seconds * 1000.0) as u64
 }
 
-fn answer(kind: &'static str, chunks: mpsc::Receiver<Bytes>) -> Response {
+pub(super) fn answer(kind: &'static str, chunks: mpsc::Receiver<Bytes>) -> Response {
     let stream = stream::unfold(chunks, |mut chunks| async move {
         chunks
             .recv()
@@ -62,11 +64,13 @@ fn answer(kind: &'static str, chunks: mpsc::Receiver<Bytes>) -> Response {
     (headers, Body::from_stream(stream)).into_response()
 }
 
-const SSE: &str = "text/event-stream";
+pub(super) const SSE: &str = "text/event-stream";
+/// Keeps a connection open through proxies, and tells who listens that it is.
+pub(super) const COMMENT: &[u8] = b": \n\n";
 const JSON_LINES: &str = "application/x-ndjson";
 
 /// `id`: absent where a client that resumes is to keep the one before.
-fn append(buffer: &mut Vec<u8>, sse: bool, id: Option<&str>, item: &impl serde::Serialize) {
+pub(super) fn append(buffer: &mut Vec<u8>, sse: bool, id: Option<&str>, item: &impl serde::Serialize) {
     if sse {
         if let Some(id) = id {
             buffer.extend_from_slice(b"id: ");
@@ -258,6 +262,8 @@ pub(super) fn events(shared: &Arc<Shared>, permit: Permit, query: EventQuery) ->
                     // Too slow: hang up; the client resumes from its last id.
                     Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => return,
                 },
+                // Cancel-safe: it only waits.
+                () = tokio::time::sleep(HEARTBEAT) => buffer.extend_from_slice(COMMENT),
                 // Cancel-safe: nothing is lost by not waiting.
                 () = sender.closed() => return,
             }

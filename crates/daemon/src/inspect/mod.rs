@@ -164,7 +164,11 @@ pub(crate) async fn record(mut ready: Ready, recording: Recording, pieces: Piece
 impl Ready {
     /// Closes the inspector, if we had it opened. Whether it is as it was.
     pub(crate) async fn close(mut self) -> bool {
-        !self.opened || self.session.close_inspector().await
+        if self.opened {
+            return self.session.close_inspector().await;
+        }
+        self.session.leave().await;
+        true
     }
 }
 

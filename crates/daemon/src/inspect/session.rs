@@ -243,10 +243,29 @@ impl Session {
         Ok(bytes)
     }
 
+    /// Ends what was enabled in the program.
+    async fn disable(&mut self) {
+        for method in ["Profiler.disable", "HeapProfiler.disable"] {
+            // A session that is broken ends with its connection.
+            let _ = self.call(method, json!({})).await;
+        }
+    }
+
+    /// Ends what was enabled, and hangs up: the inspector stays open.
+    pub(super) async fn leave(&mut self) {
+        self.disable().await;
+        // It hangs up by itself otherwise.
+        let _ = tokio::time::timeout(GREETING, self.socket.close(None)).await;
+    }
+
     /// Has the program close its inspector, and hangs up: it ends with its last connection. Whether it understood.
+    ///
+    /// Node 20 dies of SIGSEGV now and then (4 times of 60) if its inspector is closed while a session has a profiler
+    /// enabled: so all is disabled first, and the inspector is closed when we should have hung up.
     pub(super) async fn close_inspector(&mut self) -> bool {
-        const EXPRESSION: &str = "setImmediate(() => process.getBuiltinModule \
-            ? process.getBuiltinModule('inspector').close() : process._debugEnd())";
+        const EXPRESSION: &str = "setTimeout(() => process.getBuiltinModule \
+            ? process.getBuiltinModule('inspector').close() : process._debugEnd(), 50)";
+        self.disable().await;
         let told = self
             .call("Runtime.evaluate", json!({ "expression": EXPRESSION }))
             .await;

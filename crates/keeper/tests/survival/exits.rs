@@ -1,6 +1,5 @@
 //! Ends: none is lost, none is told twice once acknowledged, and each says how.
 
-
 use upkeep_keeper::protocol::{Ended, Event, Refusal, Request, Scope};
 use upkeep_sys::signal::number;
 
