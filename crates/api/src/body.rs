@@ -571,6 +571,23 @@ pub struct DaemonView {
     /// What came of the last upgrade that was tried since the keeper started, where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_trouble: Option<String>,
+    /// Where it listens over TCP, as the settings ask for (`web`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<ListenerView>,
+}
+
+/// An address over TCP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListenerView {
+    /// Scheme, address and port.
+    pub url: String,
+    /// `api`, or `pm2_health`: the JSON that PM2 tells on port 9615.
+    pub serves: String,
+    /// Whether it has its address.
+    pub listening: bool,
+    /// What is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// One line of the event log.

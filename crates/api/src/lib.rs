@@ -25,12 +25,14 @@
 pub mod access;
 pub mod alert;
 pub mod body;
+pub mod certificate;
 pub mod client;
 pub mod crash;
 pub mod error;
 pub mod inspect;
 pub mod metrics;
 pub mod openapi;
+pub mod pem;
 pub mod routes;
 pub mod search;
 pub mod settings;

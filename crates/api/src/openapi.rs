@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    access, alert, body, crash, error, inspect, metrics,
+    access, alert, body, certificate, crash, error, inspect, metrics,
     routes::{OUTSIDE, ROUTES, Route},
     search, settings,
 };
@@ -109,6 +109,14 @@ fn shape(route: &Route) -> Option<Shape> {
         ("GET", "/v1/audit" | "/v1/events") => get::<()>()
             .query::<body::EventQuery>()
             .answer(Answer::JsonOrEvents(of::<body::EventList>(), of::<body::Event>())),
+        ("GET", "/v1/certificates") => get::<certificate::CertificateList>(),
+        ("POST", "/v1/certificates") => {
+            send::<certificate::CertificatePost, certificate::CertificateIssued>()
+        }
+        ("PUT", "/v1/certificates/authority") | ("POST", "/v1/certificates/renew") => {
+            send::<access::Change, certificate::CertificateList>()
+        }
+        ("DELETE", "/v1/certificates/{serial}") => send::<access::Change, access::Changed>(),
         ("GET", "/v1/daemon") => get::<body::DaemonView>(),
         ("POST", "/v1/daemon/upgrade") => send::<body::Upgrade, body::Accepted>(),
         ("GET", "/v1/logs") => get::<()>()

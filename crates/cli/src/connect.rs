@@ -17,14 +17,22 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often it is tried.
 const STEP: Duration = Duration::from_millis(5);
+/// The same for another machine.
+const FAR_STEP: Duration = Duration::from_millis(300);
 
 /// Connects to a daemon that runs.
 pub(crate) async fn connect(settings: &Settings) -> Result<Client, ClientError> {
-    Client::connect(&settings.home.socket()).await
+    match &settings.host {
+        Some(remote) => remote.connect(false).await,
+        None => Client::connect(&settings.home.socket()).await,
+    }
 }
 
 /// Connects, starting keeper and daemon if nobody answers.
 pub(crate) async fn connect_or_start(settings: &Settings) -> anyhow::Result<Client> {
+    if let Some(remote) = &settings.host {
+        return Ok(remote.connect(true).await?);
+    }
     match connect(settings).await {
         Ok(client) => return Ok(client),
         Err(ClientError::Unreachable { .. }) => {}
@@ -64,6 +72,7 @@ pub(crate) async fn wait_for(settings: &Settings, patience: Duration) -> anyhow:
     loop {
         match connect(settings).await {
             Ok(client) => return Ok(client),
+            Err(error) if Instant::now() >= deadline && settings.host.is_some() => return Err(error.into()),
             Err(error) if Instant::now() >= deadline => {
                 let log = settings.home.run.join("daemon.log");
                 let last = std::fs::read_to_string(&log)
@@ -75,6 +84,8 @@ pub(crate) async fn wait_for(settings: &Settings, patience: Duration) -> anyhow:
                         .hint(format!("the last line of `{}`: {last}", log.display())),
                 ));
             }
+            // Another machine is not asked two hundred times a second.
+            Err(_) if settings.host.is_some() => tokio::time::sleep(FAR_STEP).await,
             Err(_) => tokio::time::sleep(STEP).await,
         }
     }

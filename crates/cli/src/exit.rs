@@ -114,6 +114,10 @@ fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
         if let Some(error) = cause.downcast_ref::<ClientError>() {
             return match error {
                 ClientError::Unreachable { .. } => (Exit::Unreachable, None),
+                ClientError::Untrusted { .. } => (
+                    Exit::Refused,
+                    Some("on that machine `upkeep cert show` tells the hash of its authority; `upkeep host add` pins it".to_owned()),
+                ),
                 ClientError::Refused(body) => (of_code(body.code), body.hint.clone()),
                 ClientError::Broken { .. } => (
                     Exit::Failed,

@@ -16,6 +16,7 @@ mod args;
 mod commands;
 mod connect;
 mod exit;
+mod hosts;
 mod monit;
 mod output;
 mod settings;
@@ -38,8 +39,12 @@ pub fn run(arguments: Vec<OsString>, program: Program) -> ExitCode {
         Err(code) => return code,
     };
     let output = output::Output::new(&parsed.global);
-    let code = settings::Settings::resolve(parsed.global, program)
-        .and_then(|settings| commands::run(parsed.command, &settings, &output));
+    let code = settings::Settings::resolve(parsed.global, &parsed.command, program).and_then(|settings| {
+        if let Some(remote) = settings.host.as_ref().filter(|_| !output.json) {
+            output.say(&format!("on {} ({})", remote.name, remote.way()));
+        }
+        commands::run(parsed.command, &settings, &output)
+    });
     match code {
         Ok(code) => code.into(),
         Err(error) => exit::report(&error, &output).into(),

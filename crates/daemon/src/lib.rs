@@ -46,6 +46,7 @@ mod access;
 mod alerts;
 mod apps;
 mod cage;
+mod certs;
 mod command;
 mod crashes;
 mod events;

@@ -32,6 +32,7 @@ use crate::{
         schedule::Scheduler,
         view::Usage,
     },
+    certs::Certificates,
     command::{self, Command, Permit, Refusal},
     crashes,
     events::Events,
@@ -181,6 +182,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let events = Events::new(Arc::clone(&store));
     let machine = machine_settings::Holder::load(store.as_ref(), events.clone())?;
     let access = Access::load(store.as_ref(), events.clone())?;
+    let certificates = Certificates::load(store.as_ref(), events.clone(), &settings.home.tls())?;
     // A run in the foreground needs no history beyond itself.
     let file = (settings.store == settings.home.store()).then(|| settings.home.metrics());
     let metrics = Metrics::open(file.as_deref());
@@ -302,6 +304,8 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         usage,
         metrics: Arc::clone(&metrics),
         commands,
+        certificates,
+        listeners: http::tcp::Views::default(),
         scraped,
         trouble: Arc::clone(&trouble),
     })

@@ -129,6 +129,11 @@ impl Home {
         self.root.join("dump.json")
     }
 
+    /// Our own authority, and the certificate of the listener.
+    pub fn tls(&self) -> PathBuf {
+        self.root.join("tls")
+    }
+
     /// Dossiers of crashes.
     pub fn crashes(&self) -> PathBuf {
         self.root.join("crashes")

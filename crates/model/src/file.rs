@@ -23,6 +23,7 @@ pub mod at;
 mod de;
 pub mod dotenv;
 pub mod ecosystem;
+pub mod hosts;
 pub mod parse;
 pub mod procfile;
 pub mod resolve;

@@ -18,10 +18,12 @@ use crate::{
 
 pub mod alerts;
 mod check;
+pub mod web;
 
 pub use self::{
     alerts::{Alerts, Channel, Rule, RuleKind, Severity},
     check::Invalid,
+    web::Web,
 };
 
 /// Settings of one machine.
@@ -29,7 +31,7 @@ pub use self::{
 #[serde(
     deny_unknown_fields,
     default,
-    expecting = "a map of `logs`, `metrics`, `otlp` and `alerts`"
+    expecting = "a map of `logs`, `metrics`, `otlp`, `alerts` and `web`"
 )]
 pub struct Settings {
     /// Where the schema of this file is found; for editors, not read.
@@ -47,6 +49,9 @@ pub struct Settings {
     /// Who is told of what.
     #[serde(skip_serializing_if = "is_default")]
     pub alerts: Alerts,
+    /// Where the API and the web client can be reached over TCP.
+    #[serde(skip_serializing_if = "is_default")]
+    pub web: Web,
 }
 
 impl Settings {
@@ -57,6 +62,8 @@ impl Settings {
             files.extend(otlp.headers_file.as_mut().map(|file| (file, true)));
             files.extend(otlp.ca_file.as_mut().map(|file| (file, false)));
         }
+        files.extend(self.web.cert_file.as_mut().map(|file| (file, false)));
+        files.extend(self.web.key_file.as_mut().map(|file| (file, true)));
         for channel in self.alerts.channels.values_mut() {
             if let Some(email) = &mut channel.email {
                 files.extend(email.password_file.as_mut().map(|file| (file, true)));

@@ -29,6 +29,7 @@ pub mod descriptor;
 pub mod exec;
 pub mod fd_pass;
 pub mod figures;
+pub mod interfaces;
 pub mod listener;
 pub mod lock;
 pub mod memfd;

@@ -21,6 +21,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(12);
 /// Between two tries to reach it.
 const STEP: Duration = Duration::from_millis(30);
+/// The same, for one on another machine.
+const FAR_STEP: Duration = Duration::from_millis(500);
 
 /// A stream that was begun is not begun again sooner than this.
 const REST: Duration = Duration::from_secs(1);
@@ -144,7 +146,8 @@ impl<'a> EventFollower<'a> {
 async fn reopen(settings: &Settings, path: &str, last: Option<&str>) -> anyhow::Result<(Client, Lines)> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if keeper_of(settings).is_none() {
+        // What became of the keeper of another machine cannot be seen from here.
+        if settings.host.is_none() && keeper_of(settings).is_none() {
             return Err(Advised::new(Exit::Unreachable, "the daemon has ended").into());
         }
         let again = async {
@@ -158,7 +161,7 @@ async fn reopen(settings: &Settings, path: &str, last: Option<&str>) -> anyhow::
             Err(ClientError::Broken { .. } | ClientError::Unreachable { .. })
                 if Instant::now() < deadline =>
             {
-                tokio::time::sleep(STEP).await;
+                tokio::time::sleep(if settings.host.is_some() { FAR_STEP } else { STEP }).await;
             }
             Err(error) => return Err(error.into()),
         }

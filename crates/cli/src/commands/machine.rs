@@ -30,6 +30,7 @@ const UPGRADE: Duration = Duration::from_secs(30);
 pub(crate) async fn ping(settings: &Settings, output: Output) -> anyhow::Result<Exit> {
     let view: DaemonView = match connect(settings).await {
         Ok(mut client) => client.get("/v1/daemon").await?,
+        Err(error) if settings.host.is_some() => return Err(error.into()),
         Err(error) => {
             return Err(anyhow::Error::new(error).context(
                 Advised::new(Exit::Unreachable, "no daemon runs")
@@ -56,10 +57,10 @@ pub(crate) async fn end(verb: &str, settings: &Settings, output: Output) -> anyh
     let mut client = match connect(settings).await {
         Ok(client) => client,
         // Its keeper lives, so the daemon is being started again.
-        Err(ClientError::Unreachable { .. }) if keeper_of(settings).is_some() => {
+        Err(ClientError::Unreachable { .. }) if settings.host.is_none() && keeper_of(settings).is_some() => {
             progress::during("waiting for the daemon", wait_for(settings, DAEMON)).await?
         }
-        Err(ClientError::Unreachable { .. }) => {
+        Err(ClientError::Unreachable { .. }) if settings.host.is_none() => {
             output.say("no daemon runs");
             if output.json {
                 output.document(
@@ -76,7 +77,8 @@ pub(crate) async fn end(verb: &str, settings: &Settings, output: Output) -> anyh
     let call = client.call("POST", &path, Some(&options));
     let result: ActionResult = progress::during("waiting for the apps to end", call).await?;
     drop(client);
-    if !settings.dry_run {
+    // The processes of another machine cannot be seen from here.
+    if !settings.dry_run && settings.host.is_none() {
         let deadline = Instant::now() + END;
         while keeper_lives(view.keeper_pid) {
             if Instant::now() >= deadline {
@@ -131,6 +133,8 @@ pub(crate) async fn upgrade(
     let mut client = connect_or_start(settings).await?;
     let before: DaemonView = client.get("/v1/daemon").await?;
     let program = match &upgrade.program {
+        // It lies on the machine that is asked.
+        Some(program) if settings.host.is_some() => Some(program.display().to_string()),
         Some(program) => Some(std::path::absolute(program)?.display().to_string()),
         None => None,
     };
@@ -197,8 +201,27 @@ async fn wait_for_another(settings: &Settings, old: u32) -> anyhow::Result<Daemo
 pub(crate) fn completions(completions: &args::Completions) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(completions.shell, &mut args::tree(), "upkeep", &mut script);
-    std::io::stdout().lock().write_all(&script)?;
+    let script = with_hosts(&String::from_utf8_lossy(&script));
+    std::io::stdout().lock().write_all(script.as_bytes())?;
     Ok(Exit::Done)
+}
+
+/// Completes `--host` by the names of the user's own hosts: the generator knows none.
+fn with_hosts(script: &str) -> String {
+    const NAMES: &str = "$(upkeep host ls --quiet 2>/dev/null)";
+    script
+        // bash
+        .replace(
+            "--host)\n                    COMPREPLY=($(compgen -f \"${cur}\"))",
+            &format!("--host)\n                    COMPREPLY=($(compgen -W \"{NAMES}\" -- \"${{cur}}\"))"),
+        )
+        // zsh
+        .replace(":HOST:_default'", &format!(":HOST:{{compadd -- {NAMES}}}'"))
+        // fish
+        .replace(
+            "-l host -d '",
+            "-l host -f -a '(upkeep host ls --quiet 2>/dev/null)' -d '",
+        )
 }
 
 /// The reference of the command line, from the tree of commands.
@@ -228,4 +251,21 @@ pub(crate) fn help_all(output: Output) -> anyhow::Result<Exit> {
     }
     output.text(&text)?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_completed_in_every_shell() {
+        use clap_complete::Shell;
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut args::tree(), "upkeep", &mut script);
+            let script = String::from_utf8(script).expect("a script");
+            let changed = with_hosts(&script);
+            assert!(changed.contains("upkeep host ls --quiet"), "{shell}");
+        }
+    }
 }

@@ -3,8 +3,10 @@
 mod access;
 mod act;
 mod alert;
+mod cert;
 mod follow;
 mod foreground;
+mod host;
 mod import;
 mod inspect;
 pub(crate) mod look;
@@ -15,6 +17,7 @@ mod sandbox;
 mod schedule;
 mod settings;
 mod start;
+mod web;
 mod why;
 
 pub(crate) use self::access::{pattern, verbs};
@@ -64,6 +67,10 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Heap(heap) => inspect::heap(heap, settings, output).await,
             Command::Profile(profile) => inspect::profile(profile, settings, output).await,
             Command::Settings { verb } => self::settings::run(verb, settings, output).await,
+            Command::Web(web) => web::run(web, settings, output).await,
+            Command::Cert(verb) => cert::run(verb, settings, output).await,
+            Command::Host(verb) => host::run(verb, output).await,
+            Command::Connect { start } => host::connect(start, settings).await,
             Command::Alert(verb) => alert::run(verb, settings, output).await,
             Command::Tree => look::tree(settings, output).await,
             Command::Monit(monit) => crate::monit::run(&monit, settings, output).await,

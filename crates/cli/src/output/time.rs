@@ -84,6 +84,11 @@ pub(crate) fn bytes_per_second(rate: f64) -> String {
     bytes(rate as u64)
 }
 
+/// The day of a Unix time, in UTC: `2026-11-23`.
+pub(crate) fn date(at: f64) -> String {
+    rfc3339(at).chars().take(10).collect()
+}
+
 /// A Unix time as RFC 3339 in UTC, with milliseconds.
 pub(crate) fn rfc3339(at: f64) -> String {
     match Timestamp::from_millisecond(millis(at)) {

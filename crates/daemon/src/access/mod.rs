@@ -339,6 +339,23 @@ impl Access {
         self.member(format!("cert:{common_name}"))
     }
 
+    /// Whether a caller may have a certificate made for this name, with one more role if it is to be given: nobody
+    /// becomes somebody who holds more.
+    pub(crate) fn may_be_certified(
+        &self,
+        name: &str,
+        role: Option<&str>,
+        caller: &Known,
+    ) -> Result<(), Refusal> {
+        check_name("a certificate", name)?;
+        let mut held = self.of_certificate(name).held;
+        if let Some(role) = role {
+            held.grants
+                .extend(self.read(|record, _| known_role(record, role))?);
+        }
+        may_give(caller, &held, &format!("a certificate for `{name}`"))
+    }
+
     /// The holder of a token; `None`: there is no such token, or it has ended.
     pub(crate) fn of_token(&self, text: &str) -> Option<Known> {
         let (id, secret) = token::split(text)?;

@@ -59,7 +59,7 @@ pub(super) fn handler(path: &str) -> Option<MethodRouter<Locked>> {
     })
 }
 
-fn health() -> Response {
+pub(super) fn health() -> Response {
     (StatusCode::OK, "ok\n").into_response()
 }
 

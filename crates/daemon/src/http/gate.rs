@@ -32,7 +32,6 @@ pub(super) enum Peer {
     /// On the unix socket: the user, as the kernel says; `None`: it cannot say.
     Local { uid: Option<u32> },
     /// On a TCP socket.
-    #[expect(dead_code, reason = "made by the TCP listener")]
     Remote {
         address: IpAddr,
         /// Common name of a client certificate that our own authority has made.
@@ -118,7 +117,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ()> {
     }
 }
 
-fn place(address: IpAddr) -> IpAddr {
+pub(super) fn place(address: IpAddr) -> IpAddr {
     // Callers with IPv6 own a /64: that is one place.
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -130,7 +129,7 @@ fn place(address: IpAddr) -> IpAddr {
 }
 
 /// Tells who calls, and counts who fails to.
-fn who(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<Known, Refusal> {
+pub(super) fn who(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<Known, Refusal> {
     let address = match peer {
         Peer::Remote { address, .. } => Some(place(*address)),
         Peer::Local { .. } => None,

@@ -1,9 +1,10 @@
-//! `/v1` over the unix socket.
+//! `/v1` over the unix socket, and over TCP where the settings ask for it ([`tcp`]).
 //!
 //! One thread with a runtime of its own. On the unix socket the kernel tells who talks to us (peer credentials). What a
 //! caller may do is decided in [`gate`], before any handler.
 
 mod access;
+mod certificates;
 mod error;
 pub(crate) mod exporter;
 mod fields;
@@ -16,6 +17,7 @@ mod routes;
 mod search;
 mod state;
 mod stream;
+pub(crate) mod tcp;
 
 pub(crate) use self::{gate::Guard, state::Feed};
 
@@ -72,6 +74,9 @@ pub(crate) struct Shared {
     pub(crate) usage: Arc<Usage>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) commands: mpsc::Sender<command::Request>,
+    pub(crate) certificates: Arc<crate::certs::Certificates>,
+    /// How the listeners over TCP stand.
+    pub(crate) listeners: tcp::Views,
     /// Where figures can be scraped besides.
     pub(crate) scraped: watch::Receiver<Option<SocketAddr>>,
     /// Why the last upgrade failed.
@@ -159,14 +164,22 @@ pub(crate) fn start(shared: Shared) -> Result<Http, String> {
                 };
                 let shared = Arc::new(shared);
                 let exporter = exporter::serve(Arc::clone(&shared), shared.scraped.clone());
-                let router = routes::router(shared)
+                let router = routes::router(Arc::clone(&shared))
                     .layer(DefaultBodyLimit::max(BODY_MAX))
-                    .layer(axum::middleware::map_response(error::in_our_form))
-                    .into_make_service_with_connect_info::<Peer>();
-                let served = axum::serve(listener, router).with_graceful_shutdown(async {
+                    .layer(axum::middleware::map_response(error::in_our_form));
+                let (ending, ended) = watch::channel(false);
+                let local = tokio::task::LocalSet::new();
+                let tcp = local.run_until(tcp::serve(shared, router.clone(), ended));
+                let router = router.into_make_service_with_connect_info::<Peer>();
+                let served = axum::serve(listener, router).with_graceful_shutdown(async move {
                     // A dropped sender means the same.
                     let _ = stopped.await;
+                    ending.send_replace(true);
                 });
+                let served = async {
+                    let (served, ()) = tokio::join!(served.into_future(), tcp);
+                    served
+                };
                 let served = tokio::select! {
                     served = served => served,
                     // It never ends by itself.

@@ -23,7 +23,7 @@ use upkeep_api::{
 use upkeep_model::{app::AppSpec, id::AppName};
 
 use super::{
-    Shared, access,
+    Shared, access, certificates,
     error::ApiError,
     exporter, fields, figures,
     gate::{self, Caller, Locked},
@@ -62,6 +62,11 @@ fn handler(route: &Route) -> Option<MethodRouter<Locked>> {
         ("POST", "/v1/apps/{name}/start") => routing::post(start_app),
         ("POST", "/v1/apps/{name}/stop") => routing::post(stop_app),
         ("GET", "/v1/audit") => routing::get(access::audit),
+        ("GET", "/v1/certificates") => routing::get(certificates::list),
+        ("POST", "/v1/certificates") => routing::post(certificates::issue),
+        ("PUT", "/v1/certificates/authority") => routing::put(certificates::init),
+        ("POST", "/v1/certificates/renew") => routing::post(certificates::renew),
+        ("DELETE", "/v1/certificates/{serial}") => routing::delete(certificates::revoke),
         ("GET", "/v1/daemon") => routing::get(show_daemon),
         ("POST", "/v1/daemon/kill") => routing::post(kill),
         ("POST", "/v1/daemon/shutdown") => routing::post(shutdown),
@@ -441,6 +446,7 @@ async fn show_daemon(Caller { shared, .. }: Caller) -> Answer {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone(),
+        listeners: shared.listeners.list(shared.certificates.trouble().as_deref()),
     };
     json(StatusCode::OK, &view)
 }

@@ -106,6 +106,7 @@ impl Holder {
         })?;
         crate::alerts::check(&settings)?;
         check_files(&mut settings)?;
+        crate::certs::check(&settings.web)?;
         let (before, revision) = (self.current(), self.revision());
         if let Some(expected) = put.revision
             && expected != revision

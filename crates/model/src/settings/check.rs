@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     Settings,
     alerts::{Channel, Email, Figure, MailTls, Rule, RuleKind, Threshold},
+    web::Web,
 };
 use crate::size::Span;
 
@@ -52,6 +53,7 @@ impl Settings {
                 );
             }
         }
+        check_web(&self.web)?;
         let alerts = &self.alerts;
         if alerts.channels.len() > CHANNELS_MAX {
             return invalid(
@@ -92,6 +94,47 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// So many addresses, names and origins.
+const WEB_MAX: usize = 32;
+
+fn check_web(web: &Web) -> Result<(), Invalid> {
+    if web.cert_file.is_some() != web.key_file.is_some() {
+        return invalid(&["web", "cert_file"], "`cert_file` and `key_file` go together");
+    }
+    for (key, count) in [
+        ("listen", web.listen.len()),
+        ("names", web.names.len()),
+        ("origins", web.origins.len()),
+    ] {
+        if count > WEB_MAX {
+            return invalid(&["web", key], format!("expected at most {WEB_MAX} of them"));
+        }
+    }
+    for (at, listen) in web.listen.iter().enumerate() {
+        // Port 0 stands for any, each time another.
+        let taken = |other: &super::web::Listen| other == listen && listen.0.port() != 0;
+        if web.listen[..at].iter().chain(&web.pm2_health).any(taken) {
+            return invalid(
+                &["web", "listen", &at.to_string()],
+                format!("`{listen}` is there twice"),
+            );
+        }
+    }
+    if web.tls == Some(false)
+        && let Some(open) = web
+            .listen
+            .iter()
+            .chain(&web.pm2_health)
+            .find(|listen| !listen.is_loopback())
+    {
+        return invalid(
+            &["web", "tls"],
+            format!("`{open}` can be reached from elsewhere: tokens are not sent in the open"),
+        );
+    }
+    Ok(())
 }
 
 fn check_channel(name: &str, channel: &Channel) -> Result<(), Invalid> {

@@ -1,31 +1,38 @@
-//! The client: one HTTP/1.1 connection over the daemon's unix socket.
+//! The client: one HTTP/1.1 connection to a daemon, by any of the [`transport`]s.
 
-use std::{
-    os::fd::AsRawFd,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+pub mod transport;
+
+use std::path::Path;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response, body::Incoming, header::HeaderValue};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use tokio::process::Child;
 
+use self::transport::{Program, Tcp, Wire};
 use crate::error::ErrorBody;
 
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody answers.
-    #[error("no daemon answers at `{}`", socket.display())]
+    #[error("no daemon answers at `{place}`")]
     Unreachable {
-        /// The socket.
-        socket: PathBuf,
-        /// The kernel's words.
+        /// The socket, the host, or what leads there.
+        place: String,
+        /// The kernel's words, or those of what leads there.
         #[source]
         source: std::io::Error,
+    },
+    /// Somebody answers who is not believed, or does not believe us.
+    #[error("no trust in `{place}`: {why}")]
+    Untrusted {
+        /// The host.
+        place: String,
+        /// What is wrong.
+        why: String,
     },
     /// The daemon said no.
     #[error("{}", .0.message)]
@@ -45,11 +52,21 @@ pub enum ClientError {
 pub struct Client {
     sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
     connection: tokio::task::JoinHandle<()>,
+    /// The host that is asked for.
+    host: String,
+    /// `Authorization`.
+    token: Option<HeaderValue>,
+    /// What leads to the daemon; it ends with the connection.
+    program: Option<Child>,
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
         self.connection.abort();
+        if let Some(program) = &mut self.program {
+            // It may have ended by itself.
+            let _ = program.start_kill();
+        }
     }
 }
 
@@ -61,36 +78,67 @@ pub fn with_query(path: &str, query: &impl Serialize) -> String {
     }
 }
 
-/// Longest path that fits into `sun_path`.
-const SUN_PATH_MAX: usize = 107;
-
-/// Connects to a socket whose path may be longer than the kernel's limit: then by way of its directory's descriptor.
-async fn connect(path: &Path) -> std::io::Result<UnixStream> {
-    if path.as_os_str().len() <= SUN_PATH_MAX {
-        return UnixStream::connect(path).await;
+/// An error with its causes: of a connection that broke, the last of them tells why.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
     }
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(std::io::ErrorKind::InvalidInput.into());
-    };
-    let handle = std::fs::File::open(directory)?;
-    let short = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd())).join(name);
-    UnixStream::connect(short).await
+    text
 }
 
 impl Client {
-    /// Connects, within two seconds.
+    /// Connects to the socket of this machine, within two seconds.
     pub async fn connect(socket: &Path) -> Result<Self, ClientError> {
-        let unreachable = |source| ClientError::Unreachable {
-            socket: socket.to_owned(),
-            source,
-        };
-        let stream = tokio::time::timeout(Duration::from_secs(2), connect(socket))
-            .await
-            .map_err(|_| unreachable(std::io::ErrorKind::TimedOut.into()))?
-            .map_err(unreachable)?;
+        let stream = transport::unix(socket).await?;
+        Self::over(
+            Box::new(stream),
+            socket.display().to_string(),
+            "upkeep".to_owned(),
+        )
+        .await
+    }
+
+    /// Connects over TCP. `token`: what is sent as `Authorization: Bearer`.
+    pub async fn connect_tcp(tcp: Tcp, token: Option<&str>) -> Result<Self, ClientError> {
+        let host = tcp.authority.clone();
+        let token = token.map(|token| {
+            HeaderValue::try_from(format!("Bearer {token}")).map(|mut value| {
+                value.set_sensitive(true);
+                value
+            })
+        });
+        let token = token.transpose().map_err(|_| ClientError::Untrusted {
+            place: host.clone(),
+            why: "our token has letters that no token has".to_owned(),
+        })?;
+        let stream = transport::tcp(tcp).await?;
+        let mut client = Self::over(stream, host.clone(), host).await?;
+        client.token = token;
+        Ok(client)
+    }
+
+    /// Connects through a program, such as ssh.
+    pub async fn connect_through(program: &Program) -> Result<Self, ClientError> {
+        let (stream, child) = transport::program(program).await?;
+        let mut client = Self::over(stream, program.place.clone(), "upkeep".to_owned()).await?;
+        client.program = Some(child);
+        Ok(client)
+    }
+
+    async fn over(stream: Box<dyn Wire>, place: String, host: String) -> Result<Self, ClientError> {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| unreachable(std::io::Error::other(error)))?;
+            .map_err(|error| ClientError::Unreachable {
+                place,
+                source: std::io::Error::other(error),
+            })?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the driver of one connection, aborted with its client"
@@ -99,7 +147,13 @@ impl Client {
             // Its errors reach the caller through the request that they break.
             let _ = connection.await;
         });
-        Ok(Self { sender, connection })
+        Ok(Self {
+            sender,
+            connection,
+            host,
+            token: None,
+            program: None,
+        })
     }
 
     /// Sends one call and reads its answer.
@@ -185,14 +239,17 @@ impl Client {
             why,
         };
         let bytes = match body {
-            Some(body) => serde_json::to_vec(body).map_err(|error| broken(error.to_string()))?,
+            Some(body) => serde_json::to_vec(body).map_err(|error| broken(chain(&error)))?,
             None => Vec::new(),
         };
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "upkeep")
+            .header("host", &self.host)
             .header("accept", accept);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", token);
+        }
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -201,16 +258,13 @@ impl Client {
         }
         let request = request
             .body(Full::new(Bytes::from(bytes)))
-            .map_err(|error| broken(error.to_string()))?;
-        self.sender
-            .ready()
-            .await
-            .map_err(|error| broken(error.to_string()))?;
+            .map_err(|error| broken(chain(&error)))?;
+        self.sender.ready().await.map_err(|error| broken(chain(&error)))?;
         let response = self
             .sender
             .send_request(request)
             .await
-            .map_err(|error| broken(error.to_string()))?;
+            .map_err(|error| broken(chain(&error)))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -219,7 +273,7 @@ impl Client {
             .into_body()
             .collect()
             .await
-            .map_err(|error| broken(error.to_string()))?
+            .map_err(|error| broken(chain(&error)))?
             .to_bytes();
         Err(match serde_json::from_slice::<ErrorBody>(&bytes) {
             Ok(body) => ClientError::Refused(body),

@@ -1,0 +1,727 @@
+//! Certificates: our own small authority, the certificate of the listener, and those of people and programs that call.
+//!
+//! The authority is made when it is first needed, and lies under `tls` in the home; its private key leaves that folder
+//! never. [`Certificates::keep`] sees to it that the listener has a certificate for all its names: it makes one, makes
+//! another at the last third of its time, or when a name is added, or when the clock was set back before its beginning.
+//! It looks once a minute at the wall clock, so a jump of it is seen within a minute. Connections that are open keep
+//! what they were opened with; new ones get the new one.
+//!
+//! Whoever calls may have a certificate of this authority. It is made here from a public key; the private one stays
+//! where it was made. What was issued stands in the store under `/certificates`, and only what stands there, unrevoked,
+//! is let in: a copy of the authority's key in wrong hands does not open this machine as long as its store is ours.
+//! What is revoked is refused in the handshake, and connections that are open with it are ended
+//! ([`Certificates::changes`]).
+//!
+//! `web.cert_file` and `web.key_file` put somebody else's certificate in place of ours. They are read again when they
+//! change.
+
+mod authority;
+mod der;
+mod tls;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, Mutex, RwLock},
+    time::Duration,
+};
+
+use rustls::{
+    ServerConfig,
+    pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer, pem::PemObject as _},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio_rustls::TlsAcceptor;
+use upkeep_api::{
+    access::{Change, Changed},
+    certificate::{
+        AuthorityView, CertificateIssued, CertificateList, CertificatePost, CertificateView, ServerView,
+    },
+    error::Code,
+    pem,
+};
+use upkeep_model::settings::{Web, web::HostName};
+use upkeep_store::{Condition, Store, StoreError, Txn};
+use upkeep_sys::clock;
+
+use self::{
+    authority::{Authority, Folder},
+    tls::{Holder, Holders},
+};
+use crate::{
+    access::{Access, Known},
+    apps::director::{log_machine_event, machine_event},
+    command::{Principal, Refusal},
+    events::{self, Events},
+    main_loop::note,
+    settings::{self as machine_settings, read_secret},
+    web::certificates,
+};
+
+/// Where it is in the store.
+const KEY: &str = "/certificates";
+/// Format of the record.
+const VERSION: u32 = 1;
+/// So many are kept.
+const ISSUED_MAX: usize = 1000;
+/// What has ended is listed this much longer, seconds.
+const KEPT_AFTER: f64 = 30.0 * 24.0 * 3600.0;
+/// How long a certificate holds that nobody has said more about.
+const DAYS: u32 = 365;
+/// The longest.
+const DAYS_MAX: u32 = 3650;
+/// Between two looks at the clock and at files.
+const LOOK: Duration = Duration::from_mins(1);
+/// More names than this no certificate has.
+const NAMES_MAX: usize = 64;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    /// By serial.
+    issued: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Entry {
+    name: String,
+    fingerprint: String,
+    issued_at: f64,
+    issued_by: String,
+    not_after: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<f64>,
+}
+
+impl Entry {
+    fn view(&self, serial: &str, now: f64) -> CertificateView {
+        CertificateView {
+            serial: serial.to_owned(),
+            name: self.name.clone(),
+            issued_at: self.issued_at,
+            issued_by: self.issued_by.clone(),
+            not_after: seconds(self.not_after),
+            expired: now >= seconds(self.not_after),
+            revoked_at: self.revoked_at,
+        }
+    }
+}
+
+fn seconds(at: i64) -> f64 {
+    at as f64
+}
+
+fn now() -> i64 {
+    i64::try_from(clock::unix_ms() / 1000).unwrap_or(i64::MAX)
+}
+
+/// What the listener speaks.
+#[derive(Debug)]
+struct Served {
+    config: Arc<ServerConfig>,
+    view: ServerView,
+}
+
+#[derive(Debug, Default)]
+struct Serving {
+    served: Option<Served>,
+    trouble: Option<String>,
+}
+
+/// Owns all of it.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    events: Events,
+    folder: Folder,
+    holders: Arc<Holders>,
+    /// What was issued, with its revision in the store.
+    current: RwLock<(Record, u64)>,
+    /// Held while a change is under way.
+    changing: tokio::sync::Mutex<()>,
+    /// Held while files are made.
+    making: Mutex<()>,
+    serving: RwLock<Serving>,
+    /// Counts changes of the certificate of the listener, and of who is let in.
+    changed: watch::Sender<u64>,
+    look_again: Notify,
+}
+
+/// The record of the store. One that this program cannot read lets nobody in.
+fn read_record(store: &dyn Store) -> Result<(Record, u64), StoreError> {
+    let Some(entry) = store.get(KEY)? else {
+        return Ok((Record::default(), 0));
+    };
+    let why = match serde_json::from_slice::<Record>(&entry.value) {
+        Ok(record) if record.version == VERSION => return Ok((record, entry.revision)),
+        Ok(record) => format!("have version {}, this program reads {VERSION}", record.version),
+        Err(error) => format!("cannot be read ({error})"),
+    };
+    note(&format!(
+        "certificates in the store {why}: nobody is let in by one"
+    ));
+    Ok((Record::default(), entry.revision))
+}
+
+impl Certificates {
+    /// Reads what was issued. `folder`: where keys and certificates are.
+    pub(crate) fn load(store: &dyn Store, events: Events, folder: &Path) -> Result<Arc<Self>, StoreError> {
+        let current = read_record(store)?;
+        let certificates = Arc::new(Self {
+            events,
+            folder: Folder(folder.to_owned()),
+            holders: Arc::default(),
+            current: RwLock::new(current),
+            changing: tokio::sync::Mutex::new(()),
+            making: Mutex::new(()),
+            serving: RwLock::default(),
+            changed: watch::channel(0).0,
+            look_again: Notify::new(),
+        });
+        certificates.publish();
+        Ok(certificates)
+    }
+
+    fn record(&self) -> (Record, u64) {
+        self.current
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Lets in who is in the record, and no others.
+    fn publish(&self) {
+        let (record, _) = self.record();
+        let holders: HashMap<String, Holder> = record
+            .issued
+            .into_values()
+            .filter(|entry| entry.revoked_at.is_none())
+            .map(|entry| {
+                let holder = Holder {
+                    name: entry.name,
+                    not_after: entry.not_after,
+                };
+                (entry.fingerprint, holder)
+            })
+            .collect();
+        self.holders.replace(holders);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// What speaks TLS just now; `None`: there is no certificate.
+    pub(crate) fn acceptor(&self) -> Option<TlsAcceptor> {
+        let serving = self
+            .serving
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let served = serving.served.as_ref()?;
+        Some(TlsAcceptor::from(Arc::clone(&served.config)))
+    }
+
+    /// Whose certificate that is, by its hash; `None`: it is not, or no longer, one of ours.
+    pub(crate) fn name_of(&self, fingerprint: &str) -> Option<String> {
+        self.holders.name_of(fingerprint, now())
+    }
+
+    /// Tells when something changes that open connections or waiting listeners live by.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Why there is no certificate, or not the right one.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let serving = self
+            .serving
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        serving.trouble.clone()
+    }
+
+    /// Keeps the certificate of the listener right, for as long as it is polled.
+    pub(crate) async fn keep(self: Arc<Self>, mut settings: watch::Receiver<machine_settings::Current>) {
+        loop {
+            let web = settings.borrow_and_update().web.clone();
+            let this = Arc::clone(&self);
+            // Its outcome is kept beside what is served.
+            let _ = tokio::task::spawn_blocking(move || this.look(&web, false)).await;
+            // Cancel-safe: what was not taken stays.
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.look_again.notified() => {}
+                changed = settings.changed() => if changed.is_err() {
+                    // Nobody changes settings any more; time goes on.
+                    tokio::time::sleep(LOOK).await;
+                },
+            }
+        }
+    }
+
+    /// Sees to the certificate of the listener. Reads and writes files.
+    fn look(&self, web: &Web, renew: bool) -> Result<(), String> {
+        let _making = self
+            .making
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let found = self.find(web, renew);
+        let mut serving = self
+            .serving
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let outcome = found.as_ref().map(|_| ()).map_err(Clone::clone);
+        let is_new = match found {
+            Ok(served) => {
+                let hash =
+                    |served: &Option<Served>| served.as_ref().map(|served| served.view.fingerprint.clone());
+                let is_new = hash(&serving.served) != hash(&served) || serving.trouble.is_some();
+                *serving = Serving {
+                    served,
+                    trouble: None,
+                };
+                is_new
+            }
+            Err(trouble) => {
+                let is_new = serving.trouble.as_ref() != Some(&trouble);
+                if is_new {
+                    note(&format!("the listener has no right certificate: {trouble}"));
+                }
+                // What was served until now is better than nothing.
+                serving.trouble = Some(trouble);
+                is_new
+            }
+        };
+        drop(serving);
+        if is_new {
+            self.changed.send_modify(|count| *count += 1);
+        }
+        outcome
+    }
+
+    fn find(&self, web: &Web, renew: bool) -> Result<Option<Served>, String> {
+        if let (Some(cert), Some(key)) = (&web.cert_file, &web.key_file) {
+            let authority = Authority::read(&self.folder)?;
+            return of_files(cert, key, authority.as_ref(), &self.holders).map(Some);
+        }
+        if !web.needs_certificate() {
+            return Ok(None);
+        }
+        let authority = self.authority()?;
+        let names = names(web);
+        let now = now();
+        let mut pair = authority::server(&self.folder)
+            .filter(|pair| pair.chain.last() == Some(&authority.certificate))
+            .filter(|pair| !renew && !authority::is_due(&pair.facts, &names, now));
+        if pair.is_none() {
+            let made = authority.issue_server(&self.folder, &names, now)?;
+            let until = events_time(made.facts.not_after);
+            log_machine_event(
+                &self.events,
+                machine_event(
+                    &own(),
+                    "certificate_renewed",
+                    None,
+                    &format!("of the listener, until {until}"),
+                ),
+            );
+            pair = Some(made);
+        }
+        let Some(pair) = pair else {
+            return Ok(None);
+        };
+        let view = ServerView {
+            renewed_at: Some(seconds(authority::due_at(&pair.facts))),
+            ..view(&pair.facts, &pair.chain[0], "authority")
+        };
+        let key = PrivateKeyDer::Pkcs8(pair.key);
+        let config = tls::server(pair.chain, key, Some(&authority.certificate), &self.holders)?;
+        Ok(Some(Served { config, view }))
+    }
+
+    /// The authority; made if there is none. Under `making`.
+    fn authority(&self) -> Result<Authority, String> {
+        if let Some(authority) = Authority::read(&self.folder)? {
+            return Ok(authority);
+        }
+        let made = Authority::make(&self.folder, &host_name(), now())?;
+        let what = format!("{} ({})", made.facts.name, pem::fingerprint(&made.certificate));
+        log_machine_event(&self.events, machine_event(&own(), "authority_made", None, &what));
+        Ok(made)
+    }
+
+    /// All there is to tell.
+    pub(crate) async fn list(self: &Arc<Self>) -> Result<CertificateList, Refusal> {
+        let this = Arc::clone(self);
+        let authority = aside(move || Authority::read(&this.folder)).await?;
+        let now = events::now();
+        let mut issued: Vec<CertificateView> = self
+            .record()
+            .0
+            .issued
+            .iter()
+            .map(|(serial, entry)| entry.view(serial, now))
+            .collect();
+        issued.sort_by(|one, other| one.issued_at.total_cmp(&other.issued_at));
+        let serving = self
+            .serving
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(CertificateList {
+            authority: authority.map(|authority| authority_view(&authority)),
+            server: serving.served.as_ref().map(|served| served.view.clone()),
+            trouble: serving.trouble.clone(),
+            issued,
+        })
+    }
+
+    /// Makes the authority, if there is none.
+    pub(crate) async fn init(self: &Arc<Self>, change: Change) -> Result<AuthorityView, Refusal> {
+        let this = Arc::clone(self);
+        let authority = aside(move || {
+            let _making = this
+                .making
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            if change.dry_run && Authority::read(&this.folder)?.is_none() {
+                return Err("nothing is done: there is no authority yet".to_owned());
+            }
+            this.authority()
+        })
+        .await?;
+        self.look_again.notify_one();
+        Ok(authority_view(&authority))
+    }
+
+    /// Makes another certificate for the listener, now.
+    pub(crate) async fn renew(
+        self: &Arc<Self>,
+        web: &Web,
+        change: Change,
+        caller: &Principal,
+    ) -> Result<CertificateList, Refusal> {
+        if web.cert_file.is_some() {
+            return Err(Refusal::new(
+                Code::Conflict,
+                "refused: the certificate of the listener is that of `web.cert_file`",
+            )
+            .hint("write another one there: it is read again within a minute"));
+        }
+        if !web.needs_certificate() {
+            return Err(
+                Refusal::new(Code::Conflict, "refused: no address of `web` speaks TLS")
+                    .hint("`upkeep web --listen ADDRESS:PORT` adds one"),
+            );
+        }
+        if !change.dry_run {
+            let (this, web) = (Arc::clone(self), web.clone());
+            aside(move || this.look(&web, true)).await?;
+            let event = machine_event(caller, "certificate_renew", change.reason.as_deref(), "renewed");
+            log_machine_event(&self.events, event);
+        }
+        self.list().await
+    }
+
+    /// Makes a certificate for somebody who calls.
+    pub(crate) async fn issue(
+        self: &Arc<Self>,
+        post: CertificatePost,
+        access: &Access,
+        caller: &Known,
+    ) -> Result<CertificateIssued, Refusal> {
+        let fail = |why: String| {
+            let text = format!(
+                "failed to issue a certificate for `{}`: {why}",
+                post.name.escape_debug()
+            );
+            Refusal::new(Code::Invalid, text)
+        };
+        // Who cannot give what this name holds cannot become it.
+        access.may_be_certified(&post.name, post.role.as_deref(), caller)?;
+        let days = post.days.unwrap_or(DAYS);
+        if !(1..=DAYS_MAX).contains(&days) {
+            return Err(fail(format!("expected 1 to {DAYS_MAX} days")));
+        }
+        let info = SubjectPublicKeyInfoDer::from_pem_slice(post.public_key.as_bytes());
+        let info = info.map_err(|error| fail(format!("`public_key` is no key in PEM: {error}")))?;
+        let Some(point) = pem::point(&info).map(<[u8]>::to_vec) else {
+            return Err(fail("the key is not on P-256".to_owned()).hint(
+                "`openssl ecparam -name prime256v1 -genkey -noout -out a.key; openssl ec -in a.key -pubout`",
+            ));
+        };
+        let _changing = self.changing.lock().await;
+        let (mut record, revision) = self.record();
+        let at = events::now();
+        record
+            .issued
+            .retain(|_, entry| at < seconds(entry.not_after) + KEPT_AFTER);
+        if record.issued.len() >= ISSUED_MAX {
+            return Err(fail(format!("there are {ISSUED_MAX}")).hint("wait until some have ended"));
+        }
+        let principal = caller.who();
+        let (this, name) = (Arc::clone(self), post.name.clone());
+        let dry_run = post.dry_run;
+        let (authority, issued) = aside(move || {
+            let _making = this
+                .making
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let authority = this.authority()?;
+            let issued = authority.issue_client(&name, &point, days, now())?;
+            Ok((authority, issued))
+        })
+        .await?;
+        let entry = Entry {
+            name: post.name.clone(),
+            fingerprint: pem::fingerprint(&issued.der),
+            issued_at: at,
+            issued_by: principal.name.clone(),
+            not_after: issued.facts.not_after,
+            revoked_at: None,
+        };
+        let certificate = entry.view(&issued.facts.serial, at);
+        if dry_run {
+            return Ok(CertificateIssued {
+                certificate,
+                pem: None,
+                authority: None,
+            });
+        }
+        if let Some(role) = &post.role {
+            let change = Change {
+                reason: post.reason.clone(),
+                dry_run: false,
+            };
+            let member = format!("cert:{}", post.name);
+            access.put_member((role, &member), true, change, caller).await?;
+        }
+        let result = format!("{} ({})", post.name, issued.facts.serial);
+        record.issued.insert(issued.facts.serial.clone(), entry);
+        self.commit(
+            record,
+            revision,
+            ("certificate_issued", &result, post.reason.as_deref()),
+            principal,
+        )
+        .await?;
+        // A listener with files of its own does not ask for certificates until there is an authority.
+        self.look_again.notify_one();
+        Ok(CertificateIssued {
+            certificate,
+            pem: Some(pem::encode("CERTIFICATE", &issued.der)),
+            authority: Some(pem::encode("CERTIFICATE", &authority.certificate)),
+        })
+    }
+
+    /// Lets nobody in by this certificate any more. `which`: its serial, or a name: then all of that name.
+    pub(crate) async fn revoke(
+        &self,
+        which: &str,
+        change: Change,
+        access: &Access,
+        caller: &Known,
+    ) -> Result<Changed, Refusal> {
+        let _changing = self.changing.lock().await;
+        let (mut record, revision) = self.record();
+        let at = events::now();
+        let mut changes = Vec::new();
+        let mut names = Vec::new();
+        let mut known = false;
+        for (serial, entry) in &mut record.issued {
+            if serial != which && entry.name != which {
+                continue;
+            }
+            known = true;
+            if entry.revoked_at.is_none() {
+                entry.revoked_at = Some(at);
+                changes.push(format!("{} ({serial})", entry.name));
+                names.push(entry.name.clone());
+            }
+        }
+        if !known {
+            return Err(Refusal::new(
+                Code::NotFound,
+                format!("there is no certificate `{}`", which.escape_debug()),
+            )
+            .hint("`upkeep cert show` lists them"));
+        }
+        for name in &names {
+            access.may_be_certified(name, None, caller)?;
+        }
+        if change.dry_run || changes.is_empty() {
+            return Ok(Changed {
+                changes,
+                revision,
+                event: None,
+            });
+        }
+        let result = changes.join(", ");
+        let (revision, event) = self
+            .commit(
+                record,
+                revision,
+                ("certificate_revoked", &result, change.reason.as_deref()),
+                caller.who(),
+            )
+            .await?;
+        Ok(Changed {
+            changes,
+            revision,
+            event: Some(event),
+        })
+    }
+
+    /// Writes the record with its event, and lets it hold. Under `changing`.
+    async fn commit(
+        &self,
+        mut record: Record,
+        revision: u64,
+        (what, result, reason): (&str, &str, Option<&str>),
+        caller: &Principal,
+    ) -> Result<(u64, u64), Refusal> {
+        record.version = VERSION;
+        let bytes = serde_json::to_vec(&record).map_err(|error| {
+            Refusal::new(Code::Internal, format!("failed to encode certificates: {error}"))
+        })?;
+        let txn = Txn {
+            conditions: vec![Condition {
+                key: KEY.to_owned(),
+                revision,
+            }],
+            puts: vec![(KEY.to_owned(), bytes)],
+            ..Txn::default()
+        };
+        let event = machine_event(caller, what, reason, result);
+        let (sender, receiver) = oneshot::channel();
+        self.events.commit(txn, event, move |result| {
+            // Whoever asked may have gone away.
+            let _ = sender.send(result);
+        });
+        let (revision, event) = receiver.await.unwrap_or(Err(StoreError::Closed))?;
+        *self
+            .current
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = (record, revision);
+        self.publish();
+        Ok((revision, event))
+    }
+}
+
+fn own() -> Principal {
+    Principal {
+        name: "upkeep".to_owned(),
+    }
+}
+
+fn events_time(at: i64) -> String {
+    clock::utc_text(u64::try_from(at).unwrap_or(0) * 1000)
+}
+
+/// Does what reads and writes files on a thread that may wait for disks.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(format!("the daemon is ending: {error}")))
+        .map_err(|why| Refusal::new(Code::Invalid, why))
+}
+
+fn view(facts: &der::Facts, certificate: &[u8], source: &str) -> ServerView {
+    ServerView {
+        source: source.to_owned(),
+        names: facts.names.clone(),
+        fingerprint: pem::fingerprint(certificate),
+        not_before: seconds(facts.not_before),
+        not_after: seconds(facts.not_after),
+        renewed_at: None,
+    }
+}
+
+fn authority_view(authority: &Authority) -> AuthorityView {
+    AuthorityView {
+        name: authority.facts.name.clone(),
+        fingerprint: pem::fingerprint(&authority.certificate),
+        not_after: seconds(authority.facts.not_after),
+        certificate: pem::encode("CERTIFICATE", &authority.certificate),
+    }
+}
+
+/// Somebody else's certificate.
+fn of_files(
+    cert: &str,
+    key: &str,
+    authority: Option<&Authority>,
+    holders: &Arc<Holders>,
+) -> Result<Served, String> {
+    let chain = certificates(cert)?;
+    let first = chain
+        .first()
+        .ok_or_else(|| format!("there is no certificate in `{cert}`"))?;
+    let facts = der::read(first).ok_or_else(|| format!("what `{cert}` holds is no certificate"))?;
+    let view = view(&facts, first, "file");
+    let text = read_secret(Path::new(key)).map_err(|refusal| refusal.message)?;
+    let private = PrivateKeyDer::from_pem_slice(text.as_bytes())
+        .map_err(|error| format!("failed to read the key `{key}`: {error}"))?;
+    let config = tls::server(
+        chain,
+        private,
+        authority.map(|authority| &authority.certificate),
+        holders,
+    )
+    .map_err(|why| format!("`{cert}`: {why}"))?;
+    Ok(Served { config, view })
+}
+
+/// Whether the settings name a certificate that can be served.
+pub(crate) fn check(web: &Web) -> Result<(), Refusal> {
+    let (Some(cert), Some(key)) = (&web.cert_file, &web.key_file) else {
+        return Ok(());
+    };
+    of_files(cert, key, None, &Arc::default())
+        .map(drop)
+        .map_err(|why| Refusal::new(Code::Invalid, format!("failed to accept the settings: {why}")))
+}
+
+/// The name of this machine, in lower case.
+pub(crate) fn host_name() -> String {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .to_ascii_lowercase();
+    if name.parse::<HostName>().is_ok() {
+        name
+    } else {
+        "localhost".to_owned()
+    }
+}
+
+/// What the certificate of the listener stands for.
+fn names(web: &Web) -> Vec<String> {
+    let mut names = vec![host_name()];
+    let mut add = |name: String| {
+        if !names.contains(&name) && names.len() < NAMES_MAX {
+            names.push(name);
+        }
+    };
+    web.names.iter().for_each(|name| add(name.as_str().to_owned()));
+    for name in ["localhost", "127.0.0.1", "::1"] {
+        add(name.to_owned());
+    }
+    for listen in web.listen.iter().chain(&web.pm2_health) {
+        let address = listen.0.ip().to_canonical();
+        if !address.is_unspecified() {
+            add(address.to_string());
+            continue;
+        }
+        // Addresses that cannot be listed can be named in `web.names`.
+        for interface in upkeep_sys::interfaces::list().unwrap_or_default() {
+            let is_fit = match interface.address {
+                IpAddr::V4(address) => !address.is_link_local(),
+                IpAddr::V6(address) => !address.is_unicast_link_local(),
+            };
+            if is_fit {
+                add(interface.address.to_string());
+            }
+        }
+    }
+    names
+}
