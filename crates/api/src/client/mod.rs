@@ -234,9 +234,19 @@ impl Client {
         accept: &str,
         last: Option<&str>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let broken = |why: String| ClientError::Broken {
-            call: format!("{method} {path}"),
-            why,
+        let host = self.host.clone();
+        let broken = |why: String| {
+            // TLS 1.3 tells a client after its handshake that its certificate is not taken.
+            if why.contains("received fatal alert") {
+                return ClientError::Untrusted {
+                    place: host.clone(),
+                    why,
+                };
+            }
+            ClientError::Broken {
+                call: format!("{method} {path}"),
+                why,
+            }
         };
         let bytes = match body {
             Some(body) => serde_json::to_vec(body).map_err(|error| broken(chain(&error)))?,

@@ -118,7 +118,7 @@ impl Views {
                 }
             })
             .collect();
-        list.sort_by(|one, other| one.url.cmp(&other.url));
+        list.sort_by(|one, other| (&one.serves, &one.url).cmp(&(&other.serves, &other.url)));
         list
     }
 }

@@ -1,0 +1,267 @@
+//! What strangers send: broken, endless, slow, and too much of it.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use upkeep_e2e::{LONG, app, apply, kill_daemon, says, skipped};
+use upkeep_testkit::{Home, process, wait_until};
+
+use crate::{Raw, address, ask, encrypted, plain, token};
+
+#[test]
+fn broken_requests_do_no_harm() {
+    let home = Home::new();
+    let at = plain(&home);
+    let bearer = token(&home, "admin");
+    let auth = format!("Host: {at}\r\nAuthorization: Bearer {bearer}\r\n");
+    let daemon = home.daemon_pid();
+    let says_of = |text: &str| {
+        let mut raw = Raw::connect(at);
+        raw.send(text.as_bytes());
+        raw.rest()
+    };
+    // Paths that lead out, lines in the midst of a line, methods that are none.
+    for (line, statuses) in [
+        ("GET /v1/../../etc/passwd", &["400", "404"][..]),
+        ("GET /../../etc/passwd", &["400", "404"]),
+        ("GET /v1/apps/..%2f..%2fetc%2fpasswd", &["404"]),
+        ("GET /%2e%2e/%2e%2e/etc/passwd", &["404"]),
+        ("GET /v1/apps/a%0d%0aSet-Cookie:%20a=b", &["404"]),
+        ("GET /v1/apps/%00", &["404"]),
+        ("GET /v1/apps/%ff%fe", &["400", "404"]),
+        ("TRACE /v1/apps", &["405", "400"]),
+        ("CONNECT 127.0.0.1:22", &["400", "403", "404", "405"]),
+    ] {
+        let text = says_of(&format!("{line} HTTP/1.1\r\n{auth}Connection: close\r\n\r\n"));
+        let status = text.split(' ').nth(1).unwrap_or_default();
+        assert!(statuses.contains(&status), "{line}: {text}");
+        assert!(
+            !text.contains("root:") && !text.to_lowercase().contains("\r\nset-cookie"),
+            "{text}"
+        );
+    }
+    for garbage in [
+        "GET /v1/apps HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(),
+        format!("GET /v1/apps HTTP/1.1\r\n{auth}X: a\r\n b\r\n\r\n"),
+        format!("GET /v1/apps HTTP/1.1\r\n{auth}X : a\r\n\r\n"),
+        format!("GET /v1/apps HTTP/1.1\r\n{auth}X: a\0b\r\n\r\n"),
+        format!("POST /v1/tokens HTTP/1.1\r\n{auth}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}}}}"),
+        format!("POST /v1/tokens HTTP/1.1\r\n{auth}Content-Length: -1\r\n\r\n"),
+        format!("POST /v1/tokens HTTP/1.1\r\n{auth}Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
+        "\x16\x03\x01\x00\x05hello".to_owned(),
+        "GET / HTTP/9.9\r\n\r\n".to_owned(),
+    ] {
+        let text = says_of(&garbage);
+        let is_refused = text.is_empty() || text.starts_with("HTTP/1.1 4") || text.starts_with("HTTP/1.0 4");
+        assert!(is_refused, "{garbage:?}: {text}");
+        assert_eq!(
+            text.matches("HTTP/1.").count(),
+            usize::from(!text.is_empty()),
+            "{text}"
+        );
+    }
+    // Two lengths that differ (RFC 9112, 6.3): what follows is never another request, as a proxy before us may have
+    // taken it for a body.
+    let hidden = format!("GET /v1/whoami HTTP/1.1\r\n{auth}\r\n");
+    let body = format!("0\r\n\r\n{hidden}");
+    let text = says_of(&format!(
+        "POST /v1/nothing HTTP/1.1\r\n{auth}Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n{body}",
+        body.len()
+    ));
+    assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{text}");
+    assert!(!text.contains("token:"), "{text}");
+    assert_eq!(home.daemon_pid(), daemon, "nothing of this has ended the daemon");
+}
+
+#[test]
+fn what_is_too_long_is_refused() {
+    let home = Home::new();
+    let at = plain(&home);
+    let bearer = format!("Bearer {}", token(&home, "admin"));
+    // More than any body may have, by its own word and without one.
+    let body = "a".repeat(13 << 20);
+    let answer = ask(at, "POST /v1/apps", &[("Authorization", &bearer)], &body);
+    assert_eq!(answer.status, 413, "{answer:?}");
+    assert_eq!(answer.json()["code"], "too_large");
+    // Who is nobody is not even read.
+    let answer = ask(at, "POST /v1/apps", &[], &body[..1 << 20]);
+    assert_eq!(answer.status, 401, "{answer:?}");
+    // Headers without end.
+    let mut raw = Raw::connect(at);
+    raw.send(format!("GET /healthz HTTP/1.1\r\nHost: {at}\r\n").as_bytes());
+    let line = format!("X-A: {}\r\n", "a".repeat(1000));
+    let mut sent = 0;
+    while sent < 10_000 && raw.send(line.as_bytes()) {
+        sent += 1;
+    }
+    assert!(sent < 10_000, "ten megabytes of headers were taken");
+    let text = raw.rest();
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 431"), "{text}");
+    let many = "X: y\r\n".repeat(1000);
+    let mut raw = Raw::connect(at);
+    raw.send(format!("GET /healthz HTTP/1.1\r\nHost: {at}\r\n{many}\r\n").as_bytes());
+    let text = raw.rest();
+    assert!(text.starts_with("HTTP/1.1 431"), "{text}");
+}
+
+/// How long it takes until the other end has closed, and what it said.
+fn until_closed(mut raw: Raw) -> (Duration, String) {
+    let start = Instant::now();
+    let text = raw.rest();
+    (start.elapsed(), text)
+}
+
+#[test]
+fn who_is_slow_is_cut_off() {
+    let home = Home::new();
+    let at = plain(&home);
+    let bearer = token(&home, "admin");
+    let slow_head = move || {
+        let mut raw = Raw::connect(at);
+        raw.send(format!("GET /healthz HTTP/1.1\r\nHost: {at}\r\nX-A: ").as_bytes());
+        until_closed(raw)
+    };
+    let silent = move || until_closed(Raw::connect(at));
+    let slow_body = move || {
+        let mut raw = Raw::connect(at);
+        raw.send(
+            format!(
+                "POST /v1/tokens HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {bearer}\r\nContent-Length: 100\r\n\r\n{{"
+            )
+            .as_bytes(),
+        );
+        until_closed(raw)
+    };
+    let threads = [
+        std::thread::spawn(slow_head),
+        std::thread::spawn(silent),
+        std::thread::spawn(slow_body),
+    ];
+    let [head, silent, body] = threads.map(|thread| thread.join().expect("it ends"));
+    for (took, said) in [&head, &silent] {
+        assert!(took.as_secs() < 45, "{took:?}: {said}");
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{said}");
+    }
+    assert!(body.0.as_secs() < 45, "{body:?}");
+    says(
+        &body.1,
+        &["HTTP/1.1 400", "the body took longer than 20 s to arrive"],
+    );
+}
+
+#[test]
+fn who_says_nothing_in_the_handshake_is_cut_off() {
+    let home = Home::new();
+    let url = encrypted(&home);
+    let (took, said) = until_closed(Raw::connect(address(&url)));
+    assert!(took.as_secs() < 25, "{took:?}");
+    assert_eq!(said, "");
+    // Plain words to a listener with TLS are told by an alert, and nothing else.
+    let mut raw = Raw::connect(address(&url));
+    raw.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+    let said = raw.rest();
+    assert!(!said.contains("HTTP"), "{said}");
+}
+
+/// A stream of events over TCP, as far as its head.
+fn stream(at: SocketAddr, bearer: &str) -> Result<Raw, String> {
+    use std::io::Read as _;
+    let mut raw = Raw::connect(at);
+    raw.send(
+        format!(
+            "GET /v1/events?follow=true HTTP/1.1\r\nHost: {at}\r\nAccept: text/event-stream\r\nAuthorization: Bearer {bearer}\r\n\r\n"
+        )
+        .as_bytes(),
+    );
+    let mut head = [0; 12];
+    raw.0
+        .read_exact(&mut head)
+        .map_err(|error| format!("no answer: {error}"))?;
+    if head == *b"HTTP/1.1 200" {
+        return Ok(raw);
+    }
+    Err(format!("{}{}", String::from_utf8_lossy(&head), raw.rest()))
+}
+
+#[test]
+fn heavy_a_thousand_streams_are_within_bounds() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(u64::MAX);
+    if hard < 18_000 {
+        return skipped("so many descriptors cannot be had here");
+    }
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("up to what is allowed");
+    let home = Home::new();
+    apply(&home, &[app(&home, "shop", &["wait"])]);
+    let at = plain(&home);
+    let bearer = token(&home, "viewer");
+    let daemon = home.daemon_pid();
+    let resident = || process::memory(daemon).expect("it lives").rss;
+    drop(stream(at, &bearer).expect("one is taken"));
+    let before = resident();
+    let mut streams: Vec<Raw> = (0..1000)
+        .map(|_| stream(at, &bearer).expect("there is room"))
+        .collect();
+    let more = resident().saturating_sub(before);
+    assert!(more <= 30 << 20, "1000 streams take {} kB", more / 1024);
+    #[expect(clippy::print_stderr, reason = "a figure that people want to see")]
+    {
+        eprintln!("1000 idle streams take {} kB", more / 1024);
+    }
+    // Everybody hears what happens.
+    home.ok(["restart", "shop"]);
+    for stream in [0, 500, 999] {
+        use std::io::Read as _;
+        let mut text = String::new();
+        let mut chunk = [0; 4096];
+        while !text.contains("\"restart\"") {
+            let length = streams[stream].0.read(&mut chunk).expect("it comes");
+            assert!(length > 0, "the stream ended: {text}");
+            text.push_str(&String::from_utf8_lossy(&chunk[..length]));
+        }
+    }
+    // Beyond the bound it is said; below it nothing suffers.
+    let refused = loop {
+        match stream(at, &bearer) {
+            Ok(stream) => streams.push(stream),
+            Err(why) => break why,
+        }
+        assert!(streams.len() <= 2000, "there is no bound");
+    };
+    says(&refused, &["503", "too many connections to this machine"]);
+    assert_eq!(home.json(["ls"])["apps"].as_array().map(Vec::len), Some(1));
+    drop(streams);
+    wait_until("room again", LONG, || stream(at, &bearer));
+}
+
+#[test]
+fn a_stranger_is_not_listened_to_for_ever() {
+    let home = Home::new();
+    let at = plain(&home);
+    let wrong = [("Authorization", "Bearer upk_000000000000_00")];
+    let told = wait_until("to be told to wait", LONG, || {
+        let answer = ask(at, "GET /v1/apps", &wrong, "");
+        if answer.status == 429 {
+            Ok(answer)
+        } else {
+            Err(answer.status.to_string())
+        }
+    });
+    says(&told.head, &["retry-after: "]);
+    assert_eq!(told.json()["code"], "too_many");
+    // A new daemon has not met them; and the log tells of them.
+    let log: Vec<Value> = upkeep_e2e::events(&home);
+    assert!(
+        log.iter().any(|event| event["what"] == "sign_in_failed"),
+        "{log:?}"
+    );
+    kill_daemon(home.keeper_pid());
+}
