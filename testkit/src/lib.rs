@@ -8,6 +8,7 @@
 //! - [`process`]: what `/proc` says of processes.
 //! - [`node`]: real Nodes of several versions, and packages of npm.
 //! - [`Screen`]: a real terminal for programs that draw.
+//! - [`browser`]: a real browser, for pages.
 //! - [`load`]: requests to a server, and what became of every one.
 //!
 //! Start reading at [`Home::new`]; a test is usually:
@@ -20,6 +21,7 @@
 //! assert_eq!(list["apps"][0]["instances"][0]["actual"], "running");
 //! ```
 
+pub mod browser;
 mod home;
 mod lines;
 pub mod load;

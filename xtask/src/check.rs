@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use upkeep_testkit::{node, python};
+use upkeep_testkit::{browser, node, python};
 
 use crate::{fences, generate, shell};
 
@@ -44,7 +44,10 @@ pub(crate) fn test(args: &[&str]) -> anyhow::Result<()> {
 /// run out of its time. What cannot be had is for the tests that need it to say.
 fn install_peers() {
     let nodes = node::VERSIONS.map(|version| node::node(version).map(drop));
-    for outcome in nodes.into_iter().chain([python::servers().map(drop)]) {
+    for outcome in nodes
+        .into_iter()
+        .chain([python::servers().map(drop), browser::modules().map(drop)])
+    {
         if let Err(why) = outcome {
             eprintln!("not installed: {why}");
         }
