@@ -1,0 +1,27 @@
+// Dark, light, or as the system has it. Kept in the browser; it is no secret.
+
+import {cell} from "./view.js";
+
+const KEY = "upkeep.theme";
+const kept = localStorage.getItem(KEY);
+
+export const theme = cell(["dark", "light"].includes(kept) ? kept : "system");
+
+function show() {
+  const {documentElement: root} = document;
+  if (theme.get() === "system") delete root.dataset.theme;
+  else root.dataset.theme = theme.get();
+  dispatchEvent(new Event("upkeep-theme"));
+}
+
+theme.watch(() => {
+  if (theme.get() === "system") localStorage.removeItem(KEY);
+  else localStorage.setItem(KEY, theme.get());
+  show();
+});
+show();
+
+export function nextTheme() {
+  const order = ["system", "light", "dark"];
+  theme.set(order[(order.indexOf(theme.get()) + 1) % order.length]);
+}
