@@ -11,8 +11,10 @@
 
 import {createRequire} from "node:module";
 import {createInterface} from "node:readline";
-import {mkdirSync} from "node:fs";
+import {mkdirSync, readFileSync, writeFileSync} from "node:fs";
 import {dirname} from "node:path";
+
+import {small} from "./png.mjs";
 
 const modules = createRequire(process.env.UPKEEP_BROWSER_MODULES + "/");
 const {chromium} = modules("playwright-core");
@@ -61,11 +63,8 @@ export async function until(what, look, patience = PATIENCE) {
 
 /** Faults that axe-core finds in a page and calls serious or critical. */
 export async function faults(page) {
-  await page.addScriptTag({path: modules.resolve("axe-core/axe.min.js")}).catch(async () => {
-    // A strict policy lets no script in; the debugger does.
-    const {readFileSync} = await import("node:fs");
-    await page.evaluate(readFileSync(modules.resolve("axe-core/axe.min.js"), "utf8"));
-  });
+  // Through the debugger: a strict policy of the page lets no script in.
+  await page.evaluate(readFileSync(modules.resolve("axe-core/axe.min.js"), "utf8"));
   const found = await page.evaluate(() => window.axe.run(document, {resultTypes: ["violations"]}));
   return found.violations
     .filter(({impact}) => impact === "serious" || impact === "critical")
@@ -114,7 +113,7 @@ export async function scenario(run) {
       if (!input.pictures) return;
       const path = `${input.pictures}/${name}.png`;
       mkdirSync(dirname(path), {recursive: true});
-      await page.screenshot({path, animations: "disabled", caret: "hide", ...options});
+      writeFileSync(path, small(await page.screenshot({animations: "disabled", caret: "hide", ...options})));
     };
     const result = await run({browser, input, open, picture, ask, check, until, faults});
     say({result: result ?? null});

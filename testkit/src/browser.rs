@@ -26,6 +26,9 @@ use crate::{
 /// What is installed from npm: the driver, and the judge of accessibility.
 const PACKAGES: [&str; 2] = ["playwright-core@1.65.1", "axe-core@4.14.1"];
 
+/// What runs scripts: the newest that promises are tested with.
+const NODE: &str = node::VERSIONS[node::VERSIONS.len() - 1];
+
 /// The `node_modules` with driver and judge, installed the first time.
 pub fn modules() -> Result<PathBuf, String> {
     node::install(&node::peers().join("browser"), "browser", &PACKAGES)
@@ -55,7 +58,8 @@ pub fn run(
 ) -> Value {
     let modules = modules().unwrap_or_else(|why| panic!("playwright-core: {why}"));
     let program = program().unwrap_or_else(|why| panic!("{why}"));
-    let mut running = Running::start(script, &modules, &program);
+    let node = node::node(NODE).unwrap_or_else(|why| panic!("Node {NODE}: {why}"));
+    let mut running = Running::start(&node, script, &modules, &program);
     running.send(input);
     let end = Instant::now() + deadline;
     loop {
@@ -110,10 +114,10 @@ struct Running {
 }
 
 impl Running {
-    fn start(script: &Path, modules: &Path, program: &Path) -> Self {
+    fn start(node: &Path, script: &Path, modules: &Path, program: &Path) -> Self {
         static RUNS: AtomicU32 = AtomicU32::new(0);
         let mark = format!("{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
-        let mut child = Command::new("node")
+        let mut child = Command::new(node)
             .arg(script)
             .env("UPKEEP_BROWSER_MODULES", modules)
             .env("UPKEEP_BROWSER", program)

@@ -25,7 +25,7 @@ export const connection = cell({state: "connecting"});
 export const recent = cell([]);
 /** What a screen reader is told. */
 export const spoken = cell("");
-/** When the first live update after the first paint came: for measurements. */
+/** When the first list, the open stream and the first event were there, in ms of the page: for measurements. */
 export const first = {};
 
 const histories = new Map();
@@ -56,6 +56,7 @@ export function start(api) {
       wake();
     },
     onState({state, refusal, next}) {
+      if (state === "open") first.open ??= performance.now();
       lost.events = state === "lost" ? {refusal, next} : null;
       tell();
       wake();

@@ -136,6 +136,7 @@ function Frame({of}) {
   useEffect(() => {
     if (place === first) return;
     setFirst(null);
+    scrollTo(0, 0);
     if (!document.querySelector("dialog[open]")) document.getElementById("main")?.focus({preventScroll: true});
   }, [place]);
 
@@ -167,7 +168,11 @@ function Spoken() {
 
 function Client() {
   const of = useCell(session);
-  if (of.phase === "starting") return html`<p class="faint" role="status">…</p>`;
+  if (of.phase === "starting") {
+    if (!of.refusal) return html`<p class="faint" role="status">…</p>`;
+    return html`<main class="signin"><h1>Upkeep</h1><div class="trouble" role="status"><p><strong>${of.refusal.message}: trying again</strong></p>
+      ${of.refusal.hint && html`<p>${of.refusal.hint}</p>`}</div><p><button type="button" onClick=${signOut}>Sign out</button></p></main>`;
+  }
   if (of.phase === "out") return html`<${SignIn} of=${of} key=${of.base} />`;
   return html`<${Frame} of=${of} key=${of.api.base} />`;
 }

@@ -1,12 +1,13 @@
 // Who uses the client, and against which server. The token is kept in the tab's own storage, or in the browser's where
 // "remember" is ticked, and nowhere else.
 
-import {Api} from "./api.js";
+import {Api, delay} from "./api.js";
 import {cell} from "./view.js";
 
 const KEY = "upkeep.session";
 
-/** `{phase: "starting" | "out" | "in", api, who, refusal, served}`. `served`: the page comes from a daemon. */
+/** `{phase: "starting" | "out" | "in", api, who, refusal, served}`. `served`: the page comes from a daemon. While starting,
+ * a refusal tells why that takes long. */
 export const session = cell({phase: "starting"});
 
 /** Where the page's own server has `/v1`, if it has. */
@@ -43,14 +44,22 @@ export async function begin() {
   const base = kept?.base ?? own;
   const with_ = api(base, kept?.token ?? null);
   let refusal;
-  try {
-    const who = await with_.get("v1/whoami");
-    if (who?.principal) {
-      session.set({phase: "in", api: with_, who, served: base === own});
-      return;
+  let pause = 500;
+  for (;;) {
+    try {
+      const who = await with_.get("v1/whoami");
+      if (who?.principal) {
+        session.set({phase: "in", api: with_, who, served: base === own});
+        return;
+      }
+      break;
+    } catch (error) {
+      refusal = error;
     }
-  } catch (error) {
-    refusal = error;
+    // A daemon that is away does not end a session.
+    if (!kept || !refusal.passing || stored() === null) break;
+    session.set({phase: "starting", refusal});
+    await delay((pause = Math.min(10_000, pause * 2)));
   }
   if (refusal?.status === 401) forget();
   // A daemon refuses strangers in a form of its own; a server of files does not.

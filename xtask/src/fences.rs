@@ -36,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "upkeep-daemon",
         &[
             "upkeep-api",
+            "upkeep-assets",
             "upkeep-door",
             "upkeep-door",
             "upkeep-pm2",
@@ -72,6 +73,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upkeep-keeper", &["upkeep-sys"]),
     ("upkeep-model", &[]),
     ("upkeep-sys", &[]),
+    ("upkeep-assets", &[]),
     ("upkeep-testkit", &[]),
     ("upkeep-e2e", &["upkeep-testkit", "upkeep-pm2"]),
     ("xtask", &["upkeep-model", "upkeep-testkit"]),

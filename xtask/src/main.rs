@@ -28,7 +28,7 @@ cargo xtask VERB
   fences                the arrows between crates, where tokio and `unsafe` may be
   generate [--check]    docs/reference from the code; --check only compares
   quickstart            build, start examples/quickstart, show it
-  pictures              docs/pictures from a real terminal (takes two minutes; needs tmux)
+  pictures              docs/pictures from a real terminal and browser (takes four minutes; needs tmux)
   size                  build the static release binary and weigh it
   bench supervise [--quick] [--only PEER,…] [--rows ROW,…] [--json FILE]
   bench logs [--quick] [--only PEER,…] [--rows ROW,…] [--json FILE]

@@ -1,4 +1,4 @@
-//! `docs/pictures`: the terminal screen as a terminal drew it.
+//! `docs/pictures`: the terminal screen as a terminal drew it, and the web client as a browser did.
 //!
 //! A real `upkeep monit` runs in tmux over a real daemon with a few apps; what tmux has on its screen, colours and all,
 //! is written down as SVG. It is done by hand when the screen has changed, and not compared in CI: figures move.
@@ -65,5 +65,20 @@ pub(crate) fn run() -> anyhow::Result<()> {
     screen.keys(&["d"]);
     screen.keys(&["-"]);
     take("monit-detail")?;
-    Ok(())
+    drop(screen);
+    drop(home);
+    // The test that looks at every view draws them as it goes.
+    let mut views = shell::cargo();
+    views
+        .args([
+            "nextest",
+            "run",
+            "--package",
+            "upkeep-e2e",
+            "--test",
+            "web",
+            "every_view",
+        ])
+        .env("UPKEEP_PICTURES", &folder);
+    shell::run(&mut views)
 }

@@ -44,6 +44,20 @@ function colours() {
   return found;
 }
 
+/** Times under a chart: as fine as the steps are; the day where one begins. */
+function ticks(_, at, axis, space, step) {
+  let day = "";
+  return at.map((second) => {
+    const date = new Date(second * 1000);
+    const today = date.toLocaleDateString("en-GB", {day: "numeric", month: "short"});
+    const fresh = today !== day;
+    day = today;
+    if (step >= 86_400) return today;
+    const time = date.toLocaleTimeString("en-GB", {hour: "2-digit", minute: "2-digit", ...(step < 60 ? {second: "2-digit"} : {})});
+    return fresh ? `${time}\n${today}` : time;
+  });
+}
+
 /** Told when the colours of the page change. */
 function useTheme() {
   const [theme, set] = useState(0);
@@ -92,7 +106,7 @@ export function Chart({title, from, step, lines, text, onSpan, top, marks = []})
             cursor: {drag: {x: Boolean(onSpan), y: false, setScale: false}, sync: {key: "upkeep"}},
             legend: {show: false},
             scales: {x: {time: true}, y: {range: (_, low, high) => [Math.min(0, low ?? 0), Math.max((high ?? 1) * 1.1, top ?? 0) || 1]}},
-            axes: [axis, {...axis, size: 58, values: (_, ticks) => ticks.map((tick) => text(tick))}],
+            axes: [{...axis, values: ticks}, {...axis, size: 58, values: (_, ticks) => ticks.map((tick) => text(tick))}],
             series: [
               {},
               ...lines.map((line, index) => ({

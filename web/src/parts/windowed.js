@@ -1,17 +1,24 @@
-// A long list of which only what is in sight exists. Rows are of one height, so that where each one lies is known.
+// A long list of which only what is in sight exists. The height of a row is known before it is drawn, and so where each
+// one lies.
 
-import {html, useLayoutEffect, useRef, useState} from "../view.js";
+import {html, useLayoutEffect, useMemo, useRef, useState} from "../view.js";
 
 /** So many rows are there beyond both edges. */
 const BEYOND = 8;
 
 /**
- * `rows`: keys and whatever `row` draws from; `height`: of each, in pixels; `current`: the index that has to exist and be in
+ * `rows`: keys and whatever `row` draws from; `height(item)`: of each, in pixels; `current`: the index that has to exist and be in
  * sight (the one that the keys are on). `row(item, index, style)` draws one.
  */
 export function Windowed({rows, height, current, row, onSeen, label, head}) {
   const box = useRef(null);
   const [view, set] = useState({top: 0, high: 800});
+  /** Where each row begins; the last is where all end. */
+  const tops = useMemo(() => {
+    const tops = [0];
+    for (const item of rows) tops.push(tops.at(-1) + height(item));
+    return tops;
+  }, [rows, height]);
 
   useLayoutEffect(() => {
     const element = box.current;
@@ -34,16 +41,17 @@ export function Windowed({rows, height, current, row, onSeen, label, head}) {
   useLayoutEffect(() => {
     const element = box.current;
     if (current < 0 || current === undefined) return;
-    const top = current * height;
+    const top = tops[current];
+    const end = tops[current + 1];
     const headHigh = element.firstElementChild?.offsetHeight ?? 0;
     if (top < element.scrollTop) element.scrollTop = top;
-    else if (top + height > element.scrollTop + element.clientHeight - headHigh) {
-      element.scrollTop = top + height - element.clientHeight + headHigh;
+    else if (end > element.scrollTop + element.clientHeight - headHigh) {
+      element.scrollTop = end - element.clientHeight + headHigh;
     }
-  }, [current, height]);
+  }, [current]);
 
-  const begin = Math.max(0, Math.floor(view.top / height) - BEYOND);
-  const end = Math.min(rows.length, Math.ceil((view.top + view.high) / height) + BEYOND);
+  const begin = Math.max(0, indexAt(tops, view.top) - BEYOND);
+  const end = Math.min(rows.length, indexAt(tops, view.top + view.high) + 1 + BEYOND);
   const shown = [];
   for (let index = begin; index < end; index += 1) shown.push(index);
   if (current >= 0 && current < rows.length && (current < begin || current >= end)) shown.push(current);
@@ -52,8 +60,20 @@ export function Windowed({rows, height, current, row, onSeen, label, head}) {
   return html`<div class="windowed" ref=${box} role="table" aria-label=${label} aria-rowcount=${rows.length + 1}
     tabindex="-1">
     ${head}
-    <div class="rows" role="rowgroup" style=${{height: `${rows.length * height}px`}}>
-      ${shown.map((index) => row(rows[index], index, {transform: `translateY(${index * height}px)`, height: `${height}px`}))}
+    <div class="rows" role="rowgroup" style=${{height: `${tops.at(-1)}px`}}>
+      ${shown.map((index) => row(rows[index], index, {transform: `translateY(${tops[index]}px)`, height: `${tops[index + 1] - tops[index]}px`}))}
     </div>
   </div>`;
+}
+
+/** Which row lies at a height. */
+function indexAt(tops, at) {
+  let low = 0;
+  let high = tops.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (tops[middle] <= at) low = middle;
+    else high = middle - 1;
+  }
+  return low;
 }

@@ -56,7 +56,7 @@ export function App({api, parts, query}) {
 
 function Instances({app}) {
   if (!app.instances.length) return null;
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Instances"><table class="instances">
+  return html`<div class="scroll few" tabindex="0" role="region" aria-label="Instances"><table class="instances">
     <thead><tr><th scope="col">Instance</th><th scope="col">State</th><th scope="col">Pid</th><th scope="col">Up</th>
       <th scope="col">Restarts</th><th scope="col">Processor</th><th scope="col">Memory</th><th scope="col">Last exit</th>
       <th scope="col">Why</th>${!why(app) && app.instances.length > 1 && html`<th scope="col">Actions</th>`}</tr></thead>
@@ -88,6 +88,9 @@ function AppFigures({api, app, query}) {
   </section>`;
 }
 
+/** Of what was inherited only the names are there: in a line. */
+const inherited = (key, value) => (key === "inherited_env" ? Object.keys(value).join(" ") : value);
+
 function Config({api, app}) {
   const {value, refusal, again} = useAsked(
     (signal) => api.get(`v1/apps/${encodeURIComponent(app.name)}`, {}, {signal}),
@@ -102,7 +105,7 @@ function Config({api, app}) {
   return html`<section class="config" aria-label="Configuration">
     <p>Revision ${value.revision}. Values of variables are not shown.
       ${value.schedule && html` Runs ${value.schedule.at} (${value.schedule.timezone})${value.schedule.next ? `, next ${whenOf(value.schedule.next)}` : ""}.`}</p>
-    <pre tabindex="0" aria-label="Specification"><code>${JSON.stringify(value.spec, null, 2)}</code></pre>
+    <pre tabindex="0" aria-label="Specification"><code>${JSON.stringify(value.spec, inherited, 2)}</code></pre>
     ${value.logs?.length > 0 &&
     html`<h2>Logs on disk</h2><div class="scroll" tabindex="0" role="region" aria-label="Logs on disk"><table><thead><tr><th scope="col">File</th><th scope="col">Takes</th><th scope="col">Rotated</th>
       <th scope="col">Dropped lines</th><th scope="col">Lost lines</th></tr></thead>

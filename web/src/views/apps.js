@@ -11,8 +11,10 @@ import {act, Buttons, why} from "../parts/act.js";
 import {Spark, State} from "../parts/small.js";
 import {Windowed} from "../parts/windowed.js";
 
+const names = new Intl.Collator(undefined, {numeric: true});
+
 const SORTS = {
-  name: ["name", (a, b) => a.app.name.localeCompare(b.app.name, undefined, {numeric: true})],
+  name: ["name", (a, b) => names.compare(a.app.name, b.app.name)],
   state: ["state", (a, b) => a.summary.rank - b.summary.rank],
   cpu: ["processor", (a, b) => (b.totals.cpu ?? -1) - (a.totals.cpu ?? -1)],
   memory: ["memory", (a, b) => (b.totals.memory ?? -1) - (a.totals.memory ?? -1)],
@@ -49,7 +51,7 @@ function rowsOf(list, query, unfolded) {
   }
   const rows = [];
   const heads = grouped && spaces.size > 1;
-  for (const [space, members] of [...spaces].sort(([a], [b]) => a.localeCompare(b))) {
+  for (const [space, members] of [...spaces].sort(([a], [b]) => names.compare(a, b))) {
     if (heads) rows.push({key: `/${space}`, space, count: members.length});
     for (const entry of members) {
       rows.push({key: entry.app.name, ...entry});
@@ -62,6 +64,10 @@ function rowsOf(list, query, unfolded) {
   }
   return {rows, count: entries.length};
 }
+
+/** Pixels. */
+const wideRow = (row) => (row.space === undefined ? 44 : 36);
+const narrowRow = (row) => (row.space === undefined ? 84 : 36);
 
 /** Two lines for each row on a phone. */
 function useNarrow() {
@@ -128,6 +134,7 @@ export function Apps({api, query}) {
       else if (event.key === "PageUp") to(current - 15);
       else if (event.key === "l" && row?.app) go(link("apps", row.app.name, "logs", row.instance ? {instance: row.instance.index} : {}));
       else if (event.key === "e" && row?.app && row.app.instances.length) fold(row.app.name);
+      else if (event.key === "E") setUnfolded(unfolded.size ? new Set() : new Set(rows.filter((one) => one.totals && one.app.instances.length > 1).map((one) => one.key)));
       else if (acts[event.key] && row?.app) {
         if (event.key === "=" && row.instance) return;
         const reason = why(row.app);
@@ -166,7 +173,7 @@ export function Apps({api, query}) {
         onChange=${(event) => refine({groups: event.target.checked ? null : "no"})} /> groups</label>
       <span class="faint" role="status">${count === list.size ? "" : `${count} of `}${plural(list.size, "app")}, ${plural(instances, "instance")}</span>
     </div>
-    <${Windowed} rows=${rows} height=${narrow ? 84 : 44} current=${current} onSeen=${onSeen} label="Apps and instances"
+    <${Windowed} rows=${rows} height=${narrow ? narrowRow : wideRow} current=${current} onSeen=${onSeen} label="Apps and instances"
       head=${html`<div class="head" role="rowgroup"><div class="row" role="row">
         ${["Name", "State", "Up", "Restarts", "CPU", "Memory", "Why", "Actions"].map(
           (word) => html`<span role="columnheader" class=${`c-${word.toLowerCase()}`}>${word}</span>`,

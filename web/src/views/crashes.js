@@ -1,6 +1,6 @@
 // Crashes of an app, and the dossier of one.
 
-import {html} from "../view.js";
+import {html, useEffect, useRef} from "../view.js";
 import {bytes, percent, short, span, timeOf, whenOf} from "../format.js";
 import {link} from "../route.js";
 import {Chart} from "../parts/chart.js";
@@ -34,6 +34,13 @@ function Dossier({api, app, id}) {
     (signal) => api.get(`v1/apps/${encodeURIComponent(app.name)}/crashes/${encodeURIComponent(id)}`, {}, {signal}),
     [app.name, id],
   );
+  const box = useRef(null);
+  const words = useRef(null);
+  useEffect(() => {
+    if (!crash) return;
+    box.current.scrollIntoView({block: "start"});
+    if (words.current) words.current.scrollTop = words.current.scrollHeight;
+  }, [crash]);
   if (refusal) return html`<${Trouble} refusal=${refusal} again=${again} />`;
   if (!crash) return html`<p class="faint" role="status">Asking for the dossier…</p>`;
   const figure = (metric) => crash.metrics?.series.find((series) => series.metric === metric);
@@ -42,7 +49,7 @@ function Dossier({api, app, id}) {
     ["cpu", "Processor before", (value) => percent(value * 100)],
     ["fds", "Open files before", short],
   ].filter(([metric]) => figure(metric));
-  return html`<article class="dossier" aria-labelledby="dossier-title">
+  return html`<article class="dossier" ref=${box} aria-labelledby="dossier-title">
     <h2 id="dossier-title">${app.name}:${crash.index}: ${crash.cause}</h2>
     <p>${whenOf(crash.at)}, after ${span(crash.uptime_ms / 1000)}${crash.pid ? `, pid ${crash.pid}` : ""}, at most ${bytes(crash.max_rss_bytes)} of memory${crash.memory_limit_bytes ? ` of ${bytes(crash.memory_limit_bytes)}` : ""}.
       ${crash.then && html` Then: <${State} of=${crash.then} />`}
@@ -51,7 +58,7 @@ function Dossier({api, app, id}) {
     ${crash.core && html`<p>Core dump: <code>${crash.core}</code></p>`}
     <h3>Last words</h3>
     ${crash.logs.length
-      ? html`<pre class="words" tabindex="0" aria-label="Last lines">${crash.logs.map((line) => html`<span class=${line.stream === "err" ? "log err" : "log"}><time class="at">${timeOf(line.at)}</time> ${plain(line.line)}
+      ? html`<pre class="words" ref=${words} tabindex="0" aria-label="Last lines">${crash.logs.map((line) => html`<span class=${line.stream === "err" ? "log err" : "log"}><time class="at">${timeOf(line.at)}</time> ${plain(line.line)}
 </span>`)}</pre>`
       : html`<p class="faint">It wrote nothing.</p>`}
     ${charts.length > 0 &&

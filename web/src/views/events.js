@@ -83,10 +83,10 @@ export function Events({api, query, app: given}) {
         ${[...new Set([...kinds, ...(query.kind ? [query.kind] : [])])].map((kind) => html`<option key=${kind} value=${kind}>${kind.replaceAll("_", " ")}</option>`)}
       </select></label>
       <label>By whom <input type="search" name="who" value=${query.who ?? ""} onChange=${set("who")} autocomplete="off" /></label>
-      <label>From <input type="datetime-local" value=${toInput(Number(query.since) || null)}
+      <details class="more" open=${Boolean(query.since || query.until)}><summary>Span of time</summary><label>From <input type="datetime-local" value=${toInput(Number(query.since) || null)}
         onChange=${(event) => refine({since: fromInput(event.target.value)})} /></label>
       <label>until <input type="datetime-local" value=${toInput(Number(query.until) || null)}
-        onChange=${(event) => refine({until: fromInput(event.target.value)})} /></label>
+        onChange=${(event) => refine({until: fromInput(event.target.value)})} /></label></details>
       <label class="check"><input type="checkbox" checked=${Boolean(query.failed)}
         onChange=${(event) => refine({failed: event.target.checked ? "1" : null})} /> only what went wrong</label>
     </form>

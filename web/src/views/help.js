@@ -10,7 +10,7 @@ const KEYS = [
   ["g G", "to its top and its end"],
   ["Enter", "open the app that the keys are on"],
   ["l", "its logs"],
-  ["e", "unfold its instances"],
+  ["e E", "unfold its instances, all instances"],
   ["s S", "start, stop (asks first)"],
   ["r R", "restart, reload (asks first)"],
   ["=", "scale (asks first)"],

@@ -200,10 +200,10 @@ export function Logs({api, app, query}) {
         <option value="">all</option>
         ${app.instances.map(({index}) => html`<option key=${index} value=${String(index)}>${index}</option>`)}
       </select></label>`}
-      <label>From <input type="datetime-local" value=${toInput(since)}
+      <details class="more" open=${Boolean(since || until)}><summary>Span of time</summary><label>From <input type="datetime-local" value=${toInput(since)}
         onChange=${(event) => refine({since: fromInput(event.target.value)})} /></label>
       <label>until <input type="datetime-local" value=${toInput(until)}
-        onChange=${(event) => refine({until: fromInput(event.target.value)})} /></label>
+        onChange=${(event) => refine({until: fromInput(event.target.value)})} /></label></details>
       ${!until &&
       html`<button type="button" class=${paused ? "main" : ""} aria-pressed=${paused} onClick=${toggle}>
         ${paused ? "Go on" : "Pause"}</button>`}

@@ -15,6 +15,7 @@ mod machine;
 mod replay;
 mod routes;
 mod search;
+mod site;
 mod state;
 mod stream;
 pub(crate) mod tcp;

@@ -27,7 +27,7 @@ use super::{
     error::ApiError,
     exporter, fields, figures,
     gate::{self, Caller, Locked},
-    inspect, machine, replay, search, state, stream,
+    inspect, machine, replay, search, site, state, stream,
 };
 use crate::{
     apps::{directory::AppEntry, launch, schedule, selector, view},
@@ -121,15 +121,19 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     for (path, methods) in paths {
         router = router.route(path, methods.fallback(method_not_allowed));
     }
-    router
+    router = router
         .fallback(not_found)
         .layer(axum::middleware::from_fn(fields::only))
         .layer(axum::middleware::from_fn_with_state(Arc::default(), replay::once))
         .layer(axum::middleware::from_fn_with_state(
             locked.clone(),
             gate::authenticate,
-        ))
-        .with_state(locked)
+        ));
+    // Behind the gate lies what tells something. The client itself is open.
+    for path in site::paths() {
+        router = router.route(path, site::handler().fallback(method_not_allowed));
+    }
+    router.with_state(locked)
 }
 
 async fn not_found(uri: Uri) -> ApiError {
