@@ -880,7 +880,7 @@ impl Actor {
         slot.port = port;
     }
 
-    fn forget_surplus(&mut self) {
+    pub(super) fn forget_surplus(&mut self) {
         let before = self.slots.len();
         let context = Rc::clone(&self.context);
         let (name, logs, spec) = (&self.name, &self.context.logs, &self.record.spec);

@@ -242,6 +242,8 @@ impl Actor {
             for act in step.acts {
                 self.obey_rollout(act);
             }
+            // A copy that had no process when it was told to end is gone at once, and no exit will tell of it.
+            self.forget_surplus();
             self.publish();
         }
     }
