@@ -30,10 +30,10 @@ await scenario(async ({input, open, check, until}) => {
   // The event, with who and why.
   await page.click("header.top >> text=Timeline");
   const event = await until("the event", async () => {
-    const text = (await page.innerText(".events li.event >> nth=0")).replace(/\s+/g, " ");
-    return /restart/.test(text) && text;
+    const found = page.locator(".events li.event", {hasText: "it's stuck"});
+    return (await found.count()) === 1 && (await found.innerText()).replace(/\s+/g, " ");
   });
-  check(/it's stuck/.test(event) && event.includes(input.who), event);
+  check(/restart steady/.test(event) && event.includes(input.who), event);
 
   // Filters of the timeline are in its address.
   await page.fill(".timeline input[name=app]", "nobody");
@@ -72,7 +72,7 @@ await scenario(async ({input, open, check, until}) => {
   await page.goto(`${input.url}#/apps/fragile`);
   await page.click("header.tools >> text=Reload");
   await page.click("dialog button[type=submit]");
-  const failure = await until("why the reload did not hold", () => page.innerText("dialog .trouble"));
+  const failure = await until("why the reload did not hold", async () => (await page.locator("dialog .trouble").count()) && page.innerText("dialog .trouble"), 40_000);
   check(/runs again|nothing was touched/.test(failure), failure);
   await page.click("dialog >> text=Close");
   await until("it to run as before", async () => /running/.test(await page.innerText("[data-instance='0']")));

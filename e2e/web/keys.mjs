@@ -33,8 +33,7 @@ await scenario(async ({input, open, check, until}) => {
   }
   check(stops[0] === "To the content", `first stop: ${stops[0]}`);
   for (const wanted of ["Apps", "Timeline", "Machine", "Sign out"]) check(stops.includes(wanted), `no stop at ${wanted}: ${stops}`);
-  await page.evaluate(() => document.activeElement.blur());
-  await page.keyboard.press("Tab");
+  await page.focus(".skip");
   await page.keyboard.press("Enter");
   check((await focused()).id === "main", "the way to the content leads elsewhere");
 
@@ -58,8 +57,8 @@ await scenario(async ({input, open, check, until}) => {
   await page.waitForSelector("[data-instance='0']");
   const before = await page.innerText("[data-instance='0'] td:nth-of-type(2)");
   await page.keyboard.press("Escape");
-  await page.waitForSelector(".list");
-  await page.keyboard.press("j");
+  await until("to be back on the row", async () => (await focused()).text === "steady");
+  check((await page.inputValue("input[name=filter]")) === "steady", "the filter is forgotten");
   await page.keyboard.press("r");
   await page.waitForSelector("dialog[open]");
   check((await focused()).text === "Restart", `the dialog begins at ${(await focused()).text}`);

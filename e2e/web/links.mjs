@@ -7,7 +7,6 @@ await scenario(async ({input, open, check, until}) => {
   await page.waitForSelector("[data-instance='0']");
   check((await page.getAttribute("button:has-text('24 h')", "aria-pressed")) === "true", "24 h is not chosen");
   await until("a question for a day", () => requests.some((url) => /\/v1\/metrics\?apps=steady&since=-86400&/.test(url)));
-  await until("charts", async () => (await page.locator(".chart canvas").count()) > 1);
 
   // A span in the past, as somebody else was given it.
   const until_ = Math.floor(Date.now() / 1000);
@@ -20,6 +19,7 @@ await scenario(async ({input, open, check, until}) => {
 
   // A span that is drawn with the mouse is in the address.
   await page.goto(`${input.url}#/apps/steady`);
+  await until("charts", async () => (await page.locator(".chart canvas").count()) > 1);
   const chart = page.locator(".chart .u-over").first();
   await chart.waitFor();
   const box = await chart.boundingBox();

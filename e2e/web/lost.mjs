@@ -11,7 +11,7 @@ await scenario(async ({input, open, ask, check, until}) => {
   await page.exposeFunction("noted", (text) => seen.at(-1) !== text && seen.push(text));
   await page.evaluate(() => {
     const look = () =>
-      window.noted(`${document.querySelector(".connection")?.innerText.trim()} ${document.querySelector(".lost")?.innerText.slice(0, 40) ?? ""}`);
+      window.noted(`${document.querySelector(".connection")?.innerText.trim()} ${document.querySelector(".cutoff")?.innerText.slice(0, 40) ?? ""}`);
     new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true});
     look();
   });

@@ -5,6 +5,7 @@ const server = createServer((asked, answer) => {
   if (asked.url.startsWith("/v1/")) headers.authorization ??= "Bearer none";
   const passed = request({socketPath: process.argv[2], path: asked.url, method: asked.method, headers}, (given) => {
     answer.writeHead(given.statusCode, given.headers);
+    answer.flushHeaders();
     given.pipe(answer);
     given.on("error", () => answer.destroy());
   });

@@ -18,7 +18,9 @@ await scenario(async ({input, open, check, until}) => {
   await page.waitForSelector("[data-instance='0']");
   check((await page.locator(".one > header button").count()) === 0, "there are buttons on the app's page");
   check(/may not do this/.test(await page.innerText(".one > header")), "it does not say why");
-  check((await page.locator("nav[aria-label=Views] >> text=Access").count()) === 0, "tokens are offered");
+  await page.goto(`${input.url}#/access`);
+  await until("who it is", async () => /You are token:watch/.test(await page.innerText("main")));
+  check((await page.locator("text=New token").count()) === 0, "a new token is offered");
 
   // Forced: as a script in the page would.
   const answer = await page.evaluate(async (token) => {

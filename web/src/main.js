@@ -5,7 +5,7 @@
 
 import {html, render, useCell, useEffect, useState} from "./view.js";
 import {apps, connection, refresh, spoken, start, stop} from "./live.js";
-import {go, link, route} from "./route.js";
+import {back, go, link, route} from "./route.js";
 import {begin, may, session, signOut} from "./session.js";
 import {nextTheme, theme} from "./theme.js";
 import {summary} from "./state.js";
@@ -78,7 +78,7 @@ function Lost() {
   }, [state]);
   const seconds = Math.max(0, Math.ceil((next - Date.now()) / 1000));
   return html`<div role="status">${state === "lost" &&
-  html`<div class="lost"><p><strong>Connection lost, trying again</strong>${seconds > 1 ? ` in ${seconds} s` : ""}.
+  html`<div class="cutoff"><p><strong>Connection lost, trying again</strong>${seconds > 1 ? ` in ${seconds} s` : ""}.
       <span class="faint"> What is shown is as it was. ${refusal?.message}</span>
       <button type="button" class="quiet" onClick=${() => {
         dispatchEvent(new Event("upkeep-try-now"));
@@ -109,7 +109,7 @@ function Frame({of}) {
       if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("dialog")) return;
       if (event.key === "Escape") {
         if (event.target.closest("input, select, textarea")) event.target.blur();
-        else if (route.get().view === "apps" && route.get().parts.length) go(link("apps"));
+        else if (route.get().view === "apps" && route.get().parts.length) go(back());
         return;
       }
       if (event.target.closest("input, select, textarea")) return;

@@ -39,6 +39,15 @@ export function link(...parts) {
 export const route = cell(parse(location.hash));
 addEventListener("hashchange", () => route.set(parse(location.hash)));
 
+/** The list as it was seen last, with its filter: the way back to it. */
+let list = null;
+route.watch(() => {
+  const {view, parts} = route.get();
+  if (view === "apps" && !parts.length) list = location.hash;
+});
+
+export const back = () => list ?? link("apps");
+
 export function go(to) {
   location.hash = to;
 }

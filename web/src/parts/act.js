@@ -153,7 +153,7 @@ function Plan({plan}) {
   const changes = plan.changes.filter((change) => change.what !== "unchanged");
   if (!changes.length) return html`<p>Nothing: all is as it would be.</p>`;
   return html`<ul>${changes.map(
-    (change) => html`<li key=${change.app}><code>${change.app}${change.instances.length ? `:${change.instances.join(",")}` : ""}</code>
+    (change) => html`<li key=${change.app}><code>${change.app}${change.instances.length ? `:${change.instances.join(",")}` : ""}</code>${" "}
       would be ${change.what}</li>`,
   )}</ul>`;
 }

@@ -61,9 +61,20 @@ export function Windowed({rows, height, current, row, onSeen, label, head}) {
     tabindex="-1">
     ${head}
     <div class="rows" role="rowgroup" style=${{height: `${tops.at(-1)}px`}}>
-      ${shown.map((index) => row(rows[index], index, {transform: `translateY(${tops[index]}px)`, height: `${tops[index + 1] - tops[index]}px`}))}
+      ${shown.map((index) => drawn(rows[index], index, index === current, () => row(rows[index], index, {transform: `translateY(${tops[index]}px)`, height: `${tops[index + 1] - tops[index]}px`})))}
     </div>
   </div>`;
+}
+
+const views = new WeakMap();
+
+/** A row that is what it was and where it was is not drawn again: scrolling draws only what comes in sight. */
+function drawn(item, index, on, draw) {
+  const known = views.get(item);
+  if (known && known.index === index && known.on === on) return known.view;
+  const view = draw();
+  views.set(item, {index, on, view});
+  return view;
 }
 
 /** Which row lies at a height. */

@@ -3,7 +3,7 @@
 import {html, useCell} from "../view.js";
 import {bytes, exitText, percent, span, whenOf} from "../format.js";
 import {apps} from "../live.js";
-import {link, refine} from "../route.js";
+import {back, link, refine} from "../route.js";
 import {may, session} from "../session.js";
 import {Buttons, why} from "../parts/act.js";
 import {Figures, OF_APPS} from "../parts/figures.js";
@@ -35,7 +35,7 @@ export function App({api, parts, query}) {
   const refused = why(app);
   return html`<article class="one" aria-labelledby="app-title">
     <header class="tools">
-      <a href=${link("apps")} class="up"><span aria-hidden="true">‹ </span>All apps</a><h1 id="app-title">${name}</h1>
+      <a href=${back()} class="up"><span aria-hidden="true">‹ </span>All apps</a><h1 id="app-title">${name}</h1>
       ${app.namespace !== "default" && html`<span class="faint">in ${app.namespace}</span>`}
       <${Buttons} app=${app} target=${name} />
       ${refused && html`<span class="faint" title=${refused}>read-only: ${refused}</span>`}

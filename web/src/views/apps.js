@@ -81,18 +81,21 @@ function useNarrow() {
   return narrow;
 }
 
+/** Where the keys were when the list was shown last: whoever comes back goes on there. */
+const last = {key: null};
+
 export function Apps({api, query}) {
   const list = useCell(apps);
   const [unfolded, setUnfolded] = useState(new Set());
-  const [key, setKey] = useState(null);
+  const [key, setKey] = useState(last.key);
   const narrow = useNarrow();
-  const follow = useRef(false);
+  const follow = useRef(last.key !== null);
   const timer = useRef(0);
 
   const {rows, count} = useMemo(() => rowsOf(list ?? new Map(), query, unfolded), [list, query, unfolded]);
   const current = rows.findIndex((row) => row.key === key);
   const now = useRef({});
-  now.current = {rows, current};
+  now.current = {rows, key};
 
   const fold = (name) => {
     const next = new Set(unfolded);
@@ -115,13 +118,17 @@ export function Apps({api, query}) {
   useEffect(() => {
     const onKey = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
-      const {rows, current} = now.current;
+      // Keys may come faster than views are drawn.
+      const {rows} = now.current;
+      const current = rows.findIndex((row) => row.key === now.current.key);
       const to = (index) => {
         const step = index < current ? -1 : 1;
         let at = Math.max(0, Math.min(rows.length - 1, index));
         while (rows[at] && rows[at].space !== undefined && rows[at + step]) at += step;
         if (!rows[at] || rows[at].space !== undefined) return;
         follow.current = true;
+        now.current.key = rows[at].key;
+        last.key = rows[at].key;
         setKey(rows[at].key);
       };
       const row = rows[current];

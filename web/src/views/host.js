@@ -33,7 +33,7 @@ function Alerts({alerts}) {
     ${alerts.firing.length === 0
       ? html`<p class="empty">Nothing fires. ${alerts.rules.length} rules are watched.</p>`
       : html`<ul class="firing">${alerts.firing.map(
-          (alert) => html`<li key=${`${alert.rule} ${alert.subject}`}><span class="state bad"><span aria-hidden="true">▲</span> ${alert.severity}</span>
+          (alert) => html`<li key=${`${alert.rule} ${alert.subject}`}><span class="state bad"><span aria-hidden="true">▲</span> ${alert.severity}</span>${" "}
             <strong>${alert.subject}</strong>: ${alert.text} <span class="faint">${alert.rule}, since ${whenOf(alert.since)}${alert.told ? "" : ", not told"}</span></li>`,
         )}</ul>`}
     ${alerts.channels.some((channel) => channel.trouble) &&

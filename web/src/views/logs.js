@@ -172,6 +172,7 @@ export function Logs({api, app, query}) {
     if (stick.current && box.current) box.current.scrollTop = box.current.scrollHeight;
   });
   const onScroll = () => {
+    if (!box.current) return;
     const {scrollTop, scrollHeight, clientHeight} = box.current;
     stick.current = scrollHeight - scrollTop - clientHeight < 24;
   };
