@@ -18,6 +18,11 @@ pub fn mail_server() -> Result<PathBuf, String> {
     install("python-mail", &["aiosmtpd"])
 }
 
+/// A folder for `PYTHONPATH` with jsonschema, the reference implementation of JSON Schema, installed the first time.
+pub fn json_schema() -> Result<PathBuf, String> {
+    install("python-jsonschema", &["jsonschema"])
+}
+
 /// Installs packages into a folder of their own. Tests are processes of their own: a lock on a file makes one of them do
 /// it.
 fn install(folder: &str, packages: &[&str]) -> Result<PathBuf, String> {

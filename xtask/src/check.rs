@@ -48,6 +48,7 @@ fn install_peers() {
         .into_iter()
         .chain([python::servers().map(drop), browser::modules().map(drop)])
     {
+    for outcome in nodes.into_iter().chain([python::servers().map(drop), python::json_schema().map(drop)]) {
         if let Err(why) = outcome {
             eprintln!("not installed: {why}");
         }

@@ -38,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upkeep-api",
             "upkeep-assets",
             "upkeep-door",
+            "upkeep-docs",
             "upkeep-door",
             "upkeep-pm2",
             "upkeep-store",
@@ -53,6 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "upkeep-cli",
         &[
             "upkeep-api",
+            "upkeep-docs",
             "upkeep-pm2",
             "upkeep-playbook",
             "upkeep-host",
@@ -68,6 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upkeep-host", &["upkeep-model", "upkeep-sys"]),
     ("upkeep-store", &["upkeep-model"]),
     ("upkeep-api", &["upkeep-model"]),
+    ("upkeep-docs", &["upkeep-model"]),
     ("upkeep-supervise", &["upkeep-model"]),
     ("upkeep-door", &["upkeep-model", "upkeep-sys"]),
     ("upkeep-keeper", &["upkeep-sys"]),
@@ -76,7 +79,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upkeep-assets", &[]),
     ("upkeep-testkit", &[]),
     ("upkeep-e2e", &["upkeep-testkit", "upkeep-pm2"]),
-    ("xtask", &["upkeep-model", "upkeep-testkit"]),
+    ("xtask", &["upkeep-docs", "upkeep-model", "upkeep-testkit"]),
 ];
 
 /// Packages that may have tokio below them.

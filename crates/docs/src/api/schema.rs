@@ -1,0 +1,668 @@
+//! Whether a value fits a schema: JSON Schema 2020-12 as OpenAPI 3.1 has it, and the dialect of OpenAPI 3.0.
+//!
+//! Our own, because the crates that do it bring more than the rest of this one weighs, among it ways onto the network. All
+//! keywords of the core, applicator, unevaluated and validation vocabularies are known; `format` only describes, as the
+//! specification has it, but for the ranges of `int32` and `int64`. References lead within the document: `$id`, `$anchor`
+//! and `$dynamicRef` by name are told as not followed. A test compares the verdicts with those of Python's `jsonschema`.
+//!
+//! In a request, what the schema calls `readOnly` need not be there; in an answer, what it calls `writeOnly`.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use regex::Regex;
+use serde_json::{Map, Value};
+
+use super::document::at_reference;
+
+/// Schemas within schemas within references.
+const MAX_DEPTH: usize = 200;
+/// Steps for one value: a schema may branch into itself.
+const MAX_STEPS: u32 = 500_000;
+
+/// Which way a value goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To the server.
+    Request,
+    /// From the server.
+    Response,
+}
+
+/// A place in a value that does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The place, as a JSON pointer.
+    pub pointer: String,
+    /// What does not fit.
+    pub message: String,
+}
+
+/// What judges.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    root: &'a Value,
+    three_zero: bool,
+    way: Way,
+    steps: Cell<u32>,
+}
+
+/// What one schema found out about one value.
+#[derive(Debug, Default)]
+struct Verdict {
+    faults: Vec<Fault>,
+    /// Properties that some schema has looked at.
+    properties: BTreeSet<String>,
+    /// Items that some schema has looked at.
+    items: BTreeSet<usize>,
+}
+
+impl Verdict {
+    fn fits(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// All that another one found, as if it were this one's.
+    fn take(&mut self, other: Self) {
+        self.faults.extend(other.faults);
+        self.properties.extend(other.properties);
+        self.items.extend(other.items);
+    }
+
+    /// What another one looked at, without its complaints.
+    fn note(&mut self, other: Self) {
+        self.properties.extend(other.properties);
+        self.items.extend(other.items);
+    }
+}
+
+impl<'a> Judge<'a> {
+    /// Judges by the schemas of a document.
+    pub fn new(root: &'a Value, three_zero: bool, way: Way) -> Self {
+        Self {
+            root,
+            three_zero,
+            way,
+            steps: Cell::new(0),
+        }
+    }
+
+    /// Every place that does not fit.
+    pub fn judge(&self, schema: &Value, value: &Value) -> Vec<Fault> {
+        self.steps.set(0);
+        self.check(schema, value, "", 0).faults
+    }
+
+    fn check(&self, schema: &Value, value: &Value, at: &str, depth: usize) -> Verdict {
+        let mut verdict = Verdict::default();
+        let mut say = |message: String| {
+            verdict.faults.push(Fault {
+                pointer: at.to_owned(),
+                message,
+            });
+        };
+        self.steps.set(self.steps.get() + 1);
+        if depth > MAX_DEPTH || self.steps.get() > MAX_STEPS {
+            say("the schema leads into itself without end".to_owned());
+            return verdict;
+        }
+        let Value::Object(schema) = schema else {
+            match schema {
+                Value::Bool(false) => say("nothing may be here".to_owned()),
+                Value::Bool(true) => {}
+                other => say(format!("the schema is {}, not a map", kind(other))),
+            }
+            return verdict;
+        };
+        if let Some(reference) = ["$ref", "$dynamicRef"]
+            .iter()
+            .find_map(|key| schema.get(*key)?.as_str())
+        {
+            match at_reference(self.root, reference) {
+                Ok(target) => verdict.take(self.check(target, value, at, depth + 1)),
+                Err(why) => say(why),
+            }
+            if self.three_zero {
+                return verdict;
+            }
+        }
+        if self.three_zero && value.is_null() && schema.get("nullable") == Some(&Value::Bool(true)) {
+            return verdict;
+        }
+        self.own(schema, value, at, &mut verdict);
+        self.applicators(schema, value, at, depth, &mut verdict);
+        match value {
+            Value::Object(entries) => self.object(schema, entries, at, depth, &mut verdict),
+            Value::Array(items) => self.array(schema, items, at, depth, &mut verdict),
+            _ => {}
+        }
+        verdict
+    }
+
+    /// What a schema says of the value itself.
+    fn own(&self, schema: &Map<String, Value>, value: &Value, at: &str, verdict: &mut Verdict) {
+        let mut say = |message: String| {
+            verdict.faults.push(Fault {
+                pointer: at.to_owned(),
+                message,
+            });
+        };
+        if let Some(types) = schema.get("type") {
+            let types: Vec<&str> = match types {
+                Value::String(one) => vec![one],
+                Value::Array(many) => many.iter().filter_map(Value::as_str).collect(),
+                _ => Vec::new(),
+            };
+            if !types.iter().any(|name| is_of(value, name)) {
+                say(format!(
+                    "is {}, not {}",
+                    kind(value),
+                    listed(types.iter().map(|name| article(name)))
+                ));
+            }
+        }
+        if let Some(Value::Array(allowed)) = schema.get("enum")
+            && !allowed.iter().any(|one| same(one, value))
+        {
+            say(format!(
+                "is {}, not one of {}",
+                shown(value),
+                listed(allowed.iter().map(shown))
+            ));
+        }
+        if let Some(only) = schema.get("const")
+            && !same(only, value)
+        {
+            say(format!("is {}, not {}", shown(value), shown(only)));
+        }
+        match value {
+            Value::Number(number) => {
+                for message in self.number(schema, number.as_f64().unwrap_or(f64::NAN), value) {
+                    say(message);
+                }
+            }
+            Value::String(text) => {
+                let length = text.chars().count();
+                if over(schema, "maxLength", length) {
+                    say(format!(
+                        "has {length} characters, more than {}",
+                        schema["maxLength"]
+                    ));
+                }
+                if under(schema, "minLength", length) {
+                    say(format!(
+                        "has {length} characters, fewer than {}",
+                        schema["minLength"]
+                    ));
+                }
+                // A pattern that we cannot read is the schema's affair, not the sample's.
+                if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+                    && let Ok(read) = Regex::new(pattern)
+                    && !read.is_match(text)
+                {
+                    say(format!("is {}, which does not match `{pattern}`", shown(value)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn number(&self, schema: &Map<String, Value>, number: f64, value: &Value) -> Vec<String> {
+        let mut said = Vec::new();
+        let get = |key: &str| schema.get(key).and_then(Value::as_f64);
+        let flag = |key: &str| self.three_zero && schema.get(key) == Some(&Value::Bool(true));
+        if let Some(limit) = get("maximum")
+            && (number > limit || (flag("exclusiveMaximum") && number >= limit))
+        {
+            said.push(format!("is {value}, more than {}", schema["maximum"]));
+        }
+        if let Some(limit) = get("minimum")
+            && (number < limit || (flag("exclusiveMinimum") && number <= limit))
+        {
+            said.push(format!("is {value}, less than {}", schema["minimum"]));
+        }
+        if let Some(limit) = get("exclusiveMaximum")
+            && number >= limit
+        {
+            said.push(format!(
+                "is {value}, not less than {}",
+                schema["exclusiveMaximum"]
+            ));
+        }
+        if let Some(limit) = get("exclusiveMinimum")
+            && number <= limit
+        {
+            said.push(format!(
+                "is {value}, not more than {}",
+                schema["exclusiveMinimum"]
+            ));
+        }
+        if let Some(step) = get("multipleOf").filter(|step| *step > 0.0) {
+            let times = number / step;
+            if (times - times.round()).abs() > 1e-9 * times.abs().max(1.0) {
+                said.push(format!("is {value}, no multiple of {}", schema["multipleOf"]));
+            }
+        }
+        let whole = is_of(value, "integer");
+        let range = match schema.get("format").and_then(Value::as_str) {
+            Some("int32") => Some((-2_147_483_648.0, 2_147_483_647.0)),
+            Some("int64") => Some((-9_223_372_036_854_775_808.0, 9_223_372_036_854_775_807.0)),
+            _ => None,
+        };
+        if let Some((low, high)) = range
+            && whole
+            && !(low..=high).contains(&number)
+        {
+            said.push(format!("is {value}, out of the range of {}", schema["format"]));
+        }
+        said
+    }
+
+    fn applicators(
+        &self,
+        schema: &Map<String, Value>,
+        value: &Value,
+        at: &str,
+        depth: usize,
+        verdict: &mut Verdict,
+    ) {
+        let branches = |key: &str| -> Option<Vec<Verdict>> {
+            let list = schema.get(key)?.as_array()?;
+            Some(
+                list.iter()
+                    .map(|branch| self.check(branch, value, at, depth + 1))
+                    .collect(),
+            )
+        };
+        for branch in branches("allOf").into_iter().flatten() {
+            verdict.take(branch);
+        }
+        if let Some(any) = branches("anyOf") {
+            if any.iter().any(Verdict::fits) {
+                any.into_iter()
+                    .filter(Verdict::fits)
+                    .for_each(|branch| verdict.note(branch));
+            } else {
+                verdict.faults.extend(nearest(at, any));
+            }
+        }
+        if let Some(one) = branches("oneOf") {
+            match one.iter().filter(|branch| branch.fits()).count() {
+                0 => verdict.faults.extend(nearest(at, one)),
+                1 => one
+                    .into_iter()
+                    .filter(Verdict::fits)
+                    .for_each(|branch| verdict.note(branch)),
+                many => verdict.faults.push(Fault {
+                    pointer: at.to_owned(),
+                    message: format!("fits {many} forms where it must fit one"),
+                }),
+            }
+        }
+        if let Some(not) = schema.get("not")
+            && self.check(not, value, at, depth + 1).fits()
+        {
+            verdict.faults.push(Fault {
+                pointer: at.to_owned(),
+                message: "is what it must not be (`not`)".to_owned(),
+            });
+        }
+        if let Some(condition) = schema.get("if").filter(|_| !self.three_zero) {
+            let condition = self.check(condition, value, at, depth + 1);
+            let next = if condition.fits() {
+                verdict.note(condition);
+                schema.get("then")
+            } else {
+                schema.get("else")
+            };
+            if let Some(next) = next {
+                verdict.take(self.check(next, value, at, depth + 1));
+            }
+        }
+        if let (Some(Value::Object(dependent)), Value::Object(entries)) =
+            (schema.get("dependentSchemas"), value)
+        {
+            for (name, schema) in dependent.iter().filter(|(name, _)| entries.contains_key(*name)) {
+                // Named for the reader of this code only.
+                let _ = name;
+                verdict.take(self.check(schema, value, at, depth + 1));
+            }
+        }
+    }
+
+    fn object(
+        &self,
+        schema: &Map<String, Value>,
+        entries: &Map<String, Value>,
+        at: &str,
+        depth: usize,
+        verdict: &mut Verdict,
+    ) {
+        let fault = |message: String| Fault {
+            pointer: at.to_owned(),
+            message,
+        };
+        if over(schema, "maxProperties", entries.len()) {
+            verdict
+                .faults
+                .push(fault(format!("has more than {} keys", schema["maxProperties"])));
+        }
+        if under(schema, "minProperties", entries.len()) {
+            verdict
+                .faults
+                .push(fault(format!("has fewer than {} keys", schema["minProperties"])));
+        }
+        let properties = schema.get("properties").and_then(Value::as_object);
+        for name in schema
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
+            if !entries.contains_key(name) && !self.spared(properties.and_then(|known| known.get(name))) {
+                verdict.faults.push(fault(format!("has no `{name}`")));
+            }
+        }
+        for (name, needs) in schema
+            .get("dependentRequired")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            for need in needs.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                if entries.contains_key(name) && !entries.contains_key(need) {
+                    verdict
+                        .faults
+                        .push(fault(format!("has `{name}` and no `{need}`")));
+                }
+            }
+        }
+        let patterns: Vec<(Option<Regex>, &Value)> = schema
+            .get("patternProperties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(pattern, schema)| (Regex::new(pattern).ok(), schema))
+            .collect();
+        let mut here = BTreeSet::new();
+        for (name, value) in entries {
+            let below = format!("{at}/{}", escape(name));
+            if let Some(schema) = properties.and_then(|known| known.get(name)) {
+                here.insert(name.clone());
+                verdict
+                    .faults
+                    .extend(self.check(schema, value, &below, depth + 1).faults);
+            }
+            for (pattern, schema) in &patterns {
+                if pattern.as_ref().is_none_or(|pattern| pattern.is_match(name)) {
+                    here.insert(name.clone());
+                    verdict
+                        .faults
+                        .extend(self.check(schema, value, &below, depth + 1).faults);
+                }
+            }
+            if let Some(names) = schema.get("propertyNames") {
+                let named = self.check(names, &Value::from(name.as_str()), &below, depth + 1);
+                verdict.faults.extend(named.faults.into_iter().map(|fault| Fault {
+                    message: format!("its name {}", fault.message),
+                    ..fault
+                }));
+            }
+        }
+        if let Some(more) = schema.get("additionalProperties") {
+            let known: Vec<&str> = properties
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name.as_str())
+                .collect();
+            self.rest(more, entries, &here, &known, (at, depth), verdict);
+            here.extend(entries.keys().cloned());
+        }
+        verdict.properties.extend(here);
+        if let Some(more) = schema.get("unevaluatedProperties").filter(|_| !self.three_zero) {
+            let seen = verdict.properties.clone();
+            self.rest(more, entries, &seen, &[], (at, depth), verdict);
+            verdict.properties.extend(entries.keys().cloned());
+        }
+    }
+
+    /// Properties that nothing else has looked at.
+    fn rest(
+        &self,
+        schema: &Value,
+        entries: &Map<String, Value>,
+        seen: &BTreeSet<String>,
+        known: &[&str],
+        (at, depth): (&str, usize),
+        verdict: &mut Verdict,
+    ) {
+        for (name, value) in entries.iter().filter(|(name, _)| !seen.contains(*name)) {
+            let pointer = format!("{at}/{}", escape(name));
+            if schema == &Value::Bool(false) {
+                let close = crate::trouble::did_you_mean(name, known)
+                    .map_or_else(String::new, |hint| format!("; {hint}"));
+                verdict.faults.push(Fault {
+                    pointer,
+                    message: format!("`{}` is not in the schema{close}", name.escape_debug()),
+                });
+            } else {
+                verdict
+                    .faults
+                    .extend(self.check(schema, value, &pointer, depth + 1).faults);
+            }
+        }
+    }
+
+    /// Whether what is required need not be there on this way.
+    fn spared(&self, schema: Option<&Value>) -> bool {
+        let key = match self.way {
+            Way::Request => "readOnly",
+            Way::Response => "writeOnly",
+        };
+        schema.is_some_and(|schema| schema.get(key) == Some(&Value::Bool(true)))
+    }
+
+    fn array(
+        &self,
+        schema: &Map<String, Value>,
+        items: &[Value],
+        at: &str,
+        depth: usize,
+        verdict: &mut Verdict,
+    ) {
+        let fault = |message: String| Fault {
+            pointer: at.to_owned(),
+            message,
+        };
+        if over(schema, "maxItems", items.len()) {
+            verdict
+                .faults
+                .push(fault(format!("has more than {} items", schema["maxItems"])));
+        }
+        if under(schema, "minItems", items.len()) {
+            verdict
+                .faults
+                .push(fault(format!("has fewer than {} items", schema["minItems"])));
+        }
+        if schema.get("uniqueItems") == Some(&Value::Bool(true))
+            && items
+                .iter()
+                .enumerate()
+                .any(|(index, item)| items[..index].iter().any(|other| same(other, item)))
+        {
+            verdict.faults.push(fault("has an item twice".to_owned()));
+        }
+        let mut first = 0;
+        if let Some(Value::Array(prefix)) = schema.get("prefixItems").filter(|_| !self.three_zero) {
+            first = prefix.len();
+            for (index, (schema, item)) in prefix.iter().zip(items).enumerate() {
+                verdict.items.insert(index);
+                verdict.faults.extend(
+                    self.check(schema, item, &format!("{at}/{index}"), depth + 1)
+                        .faults,
+                );
+            }
+        }
+        if let Some(each) = schema.get("items") {
+            for (index, item) in items.iter().enumerate().skip(first) {
+                verdict.items.insert(index);
+                verdict
+                    .faults
+                    .extend(self.check(each, item, &format!("{at}/{index}"), depth + 1).faults);
+            }
+        }
+        if let Some(wanted) = schema.get("contains").filter(|_| !self.three_zero) {
+            let held: Vec<usize> = items
+                .iter()
+                .enumerate()
+                .filter(|(_, item)| self.check(wanted, item, at, depth + 1).fits())
+                .map(|(index, _)| index)
+                .collect();
+            let least = schema.get("minContains").and_then(Value::as_f64).unwrap_or(1.0);
+            if (held.len() as f64) < least {
+                verdict.faults.push(fault(format!(
+                    "holds {} of the items it must hold, not {least}",
+                    held.len()
+                )));
+            }
+            if over(schema, "maxContains", held.len()) {
+                verdict.faults.push(fault(format!(
+                    "holds more than {} of some items",
+                    schema["maxContains"]
+                )));
+            }
+            verdict.items.extend(held);
+        }
+        if let Some(more) = schema.get("unevaluatedItems").filter(|_| !self.three_zero) {
+            for (index, item) in items.iter().enumerate() {
+                if verdict.items.insert(index) {
+                    verdict
+                        .faults
+                        .extend(self.check(more, item, &format!("{at}/{index}"), depth + 1).faults);
+                }
+            }
+        }
+    }
+}
+
+/// Of several forms that all do not fit, the complaints of the one that is nearest: it complains deepest, then least.
+fn nearest(at: &str, branches: Vec<Verdict>) -> Vec<Fault> {
+    let count = branches.len();
+    let depth = |verdict: &Verdict| {
+        let depths = verdict
+            .faults
+            .iter()
+            .map(|fault| fault.pointer.matches('/').count());
+        depths.min().unwrap_or(0)
+    };
+    let best = branches
+        .into_iter()
+        .min_by_key(|verdict| (std::cmp::Reverse(depth(verdict)), verdict.faults.len()));
+    let mut faults = vec![Fault {
+        pointer: at.to_owned(),
+        message: format!("fits none of {count} forms; the nearest says what follows"),
+    }];
+    if count == 1 {
+        faults.clear();
+    }
+    faults.extend(best.map(|verdict| verdict.faults).unwrap_or_default());
+    faults
+}
+
+fn over(schema: &Map<String, Value>, key: &str, count: usize) -> bool {
+    schema
+        .get(key)
+        .and_then(Value::as_f64)
+        .is_some_and(|limit| count as f64 > limit)
+}
+
+fn under(schema: &Map<String, Value>, key: &str, count: usize) -> bool {
+    schema
+        .get(key)
+        .and_then(Value::as_f64)
+        .is_some_and(|limit| (count as f64) < limit)
+}
+
+fn is_of(value: &Value, name: &str) -> bool {
+    match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "number" => value.is_number(),
+        "integer" => match value {
+            Value::Number(number) => {
+                number.is_i64()
+                    || number.is_u64()
+                    || number.as_f64().is_some_and(|number| number.fract() == 0.0)
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Equal as JSON Schema has it: numbers by value, maps without order.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            let b: BTreeMap<_, _> = b.iter().collect();
+            a.len() == b.len()
+                && a.iter()
+                    .all(|(key, value)| b.get(key).is_some_and(|other| same(value, other)))
+        }
+        (a, b) => a == b,
+    }
+}
+
+/// What a value is, for people.
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) | Value::Number(_) => shown(value),
+        Value::String(_) => format!("the text {}", shown(value)),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a map".to_owned(),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() > 40 {
+        format!("`{}…`", text.chars().take(40).collect::<String>())
+    } else {
+        format!("`{text}`")
+    }
+}
+
+fn article(name: &str) -> String {
+    match name {
+        "null" => "null",
+        "boolean" => "true or false",
+        "object" => "a map",
+        "array" => "a list",
+        "string" => "a text",
+        "number" => "a number",
+        "integer" => "a whole number",
+        other => other,
+    }
+    .to_owned()
+}
+
+fn listed(words: impl Iterator<Item = String>) -> String {
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// A key as part of a JSON pointer.
+fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,533 @@
+//! `docs import`: a page for each operation of an OpenAPI file.
+//!
+//! # How it tells what a person wrote
+//!
+//! A page that was made carries `generated: DIGEST`, the start of the SHA-256 of the file without that line. If the digest is
+//! right, nobody has touched the page, and it may be made anew. If it is wrong, or not there, a person wrote or changed the
+//! page, and it stays as it is. A page is found by its method and path, whatever its file is called: what a person wrote
+//! under another name is not made a second time.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    api::{
+        document::{Content, Document, Operation, Parameter, follow},
+        example,
+    },
+    encode::short_digest,
+    page::{Method, slug},
+    site::Site,
+    skeleton::{block, scalar},
+    trouble::Trouble,
+    write,
+};
+
+/// What became of the operations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// Written for the first time, or anew.
+    pub written: Vec<PathBuf>,
+    /// Already what would have been written.
+    pub same: Vec<PathBuf>,
+    /// Changed by a person, and left alone.
+    pub kept: Vec<PathBuf>,
+    /// Made earlier, for calls that the document no longer has; left alone too.
+    pub gone: Vec<PathBuf>,
+}
+
+/// Writes pages into a folder, which is made if it is not there. With `dry` it only tells.
+pub fn import(document: &Document, folder: &Path, dry: bool) -> Result<Imported, Vec<Trouble>> {
+    let shown = folder.display().to_string();
+    let failed = |path: &Path, error: io::Error| {
+        vec![Trouble::error(
+            &path.display().to_string(),
+            None,
+            format!("cannot be written: {error}"),
+        )]
+    };
+    if folder.join("_posts").is_dir() {
+        return Err(vec![
+            Trouble::error(&shown, None, "is a site of posts, whose names need days")
+                .hint("give another folder, and move what you want of it"),
+        ]);
+    }
+    let mut troubles = Vec::new();
+    let site = if folder.is_dir() && has_pages(folder) {
+        let site = Site::read(folder, &mut troubles);
+        if site.is_none() {
+            return Err(troubles);
+        }
+        site
+    } else {
+        None
+    };
+    let pages = site.as_ref().map_or(&[][..], |site| &site.pages);
+    let mut imported = Imported::default();
+    let mut names: BTreeSet<String> = pages.iter().map(|page| page.inside.clone()).collect();
+    let mut calls: BTreeSet<(Method, String)> = BTreeSet::new();
+    for operation in &document.operations {
+        calls.insert((operation.method, operation.path.clone()));
+        let there = pages.iter().find(|page| {
+            page.method == Some(operation.method) && page.path.as_deref() == Some(&operation.path)
+        });
+        let text = signed(&page(document, operation));
+        let path = match there {
+            Some(page) => {
+                let path = folder.join(&page.inside);
+                let old = fs::read_to_string(&path).map_err(|error| failed(&path, error))?;
+                if old == text {
+                    imported.same.push(path);
+                    continue;
+                }
+                if !is_made(&old) {
+                    imported.kept.push(path);
+                    continue;
+                }
+                path
+            }
+            None => folder.join(free_name(operation, &mut names)),
+        };
+        if !dry {
+            write::write(&path, &text).map_err(|error| failed(&path, error))?;
+        }
+        imported.written.push(path);
+    }
+    for page in pages {
+        let (Some(method), Some(path)) = (page.method, &page.path) else {
+            continue;
+        };
+        let file = folder.join(&page.inside);
+        if !calls.contains(&(method, path.clone()))
+            && fs::read_to_string(&file).is_ok_and(|text| is_made(&text))
+        {
+            imported.gone.push(file);
+        }
+    }
+    let config = folder.join("_config.yml");
+    if !dry && !config.exists() {
+        write::write(&config, &site_config(document)).map_err(|error| failed(&config, error))?;
+    }
+    Ok(imported)
+}
+
+fn has_pages(folder: &Path) -> bool {
+    fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
+        entry.path().is_dir()
+            || entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "md")
+    })
+}
+
+fn site_config(document: &Document) -> String {
+    let title = document
+        .root
+        .pointer("/info/title")
+        .and_then(Value::as_str)
+        .unwrap_or("API");
+    let mut out = format!("title: {}\n", scalar(title));
+    let url = document
+        .root
+        .pointer("/servers/0/url")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if url.starts_with("http") {
+        // Infallible: a String takes all.
+        let _ = writeln!(out, "api_url: {}", scalar(url));
+    }
+    out
+}
+
+/// `v1-apps-name-get.md`: files stand in the order of paths.
+fn free_name(operation: &Operation, names: &mut BTreeSet<String>) -> String {
+    let stem = slug(&format!("{} {}", operation.path, operation.method.name()));
+    let mut name = format!("{stem}.md");
+    let mut number = 2;
+    while !names.insert(name.clone()) {
+        name = format!("{stem}-{number}.md");
+        number += 1;
+    }
+    name
+}
+
+const MARK: &str = "generated: ";
+
+/// The page with the digest of itself, as the last line of its front matter.
+fn signed(page: &str) -> String {
+    page.replacen("\n---\n", &format!("\n{MARK}{}\n---\n", short_digest(page)), 1)
+}
+
+/// Whether a page is as it was made.
+fn is_made(text: &str) -> bool {
+    let mut rest = String::with_capacity(text.len());
+    let mut digest = None;
+    for line in text.split_inclusive('\n') {
+        match line.strip_prefix(MARK) {
+            Some(value) if digest.is_none() => digest = Some(value.trim().to_owned()),
+            _ => rest.push_str(line),
+        }
+    }
+    digest.is_some_and(|digest| digest == short_digest(&rest))
+}
+
+fn page(document: &Document, operation: &Operation) -> String {
+    let mut out = String::from("---\n");
+    let title = match (&*operation.summary, &*operation.id) {
+        ("", "") => format!("{} {}", operation.method.name(), operation.path),
+        ("", id) => id.to_owned(),
+        (summary, _) => summary.trim_end_matches('.').to_owned(),
+    };
+    // Infallible, here and below: a String takes all.
+    let _ = writeln!(out, "title: {}", scalar(&title));
+    let _ = writeln!(out, "type: {}", operation.method.name());
+    let _ = writeln!(out, "url_path: {}", scalar(&operation.path));
+    if let Some(tag) = &operation.tag {
+        let _ = writeln!(out, "category: {}", scalar(tag));
+    }
+    out.push_str("---\n\n");
+    if operation.deprecated {
+        out.push_str("**This call is on its way out.**\n\n");
+    }
+    let words = if operation.description.is_empty() {
+        &operation.summary
+    } else {
+        &operation.description
+    };
+    if !words.is_empty() {
+        let _ = writeln!(out, "{}\n", words.trim());
+    }
+    request(&mut out, document, operation);
+    response(&mut out, document, operation);
+    format!("{}\n", out.trim_end())
+}
+
+fn request(out: &mut String, document: &Document, operation: &Operation) {
+    out.push_str("### Request\n\n");
+    for (place, heading) in [("path", "Path"), ("query", "Query"), ("header", "Headers")] {
+        let rows: Vec<_> = operation
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.place == place)
+            .map(|parameter| Row::of_parameter(document, parameter))
+            .collect();
+        table(out, heading, &rows);
+    }
+    let headers = headers(document, operation);
+    if !headers.is_empty() {
+        let _ = writeln!(out, "```http\n{}\n```\n", headers.join("\n"));
+    }
+    let Some(body) = &operation.body else {
+        if operation.parameters.is_empty() && headers.is_empty() {
+            out.push_str("The request has no parameters and no body.\n\n");
+        }
+        return;
+    };
+    let rows = body
+        .schema
+        .as_ref()
+        .map(|schema| rows(document, schema, "readOnly"))
+        .unwrap_or_default();
+    if rows.is_empty() {
+        let _ = writeln!(out, "#### Body\n");
+    } else {
+        table(out, "Body", &rows);
+    }
+    if !body.description.is_empty() {
+        let _ = writeln!(out, "{}\n", body.description);
+    }
+    if !body.required {
+        out.push_str("The body may be left out.\n\n");
+    }
+    sample(out, document, body, true);
+}
+
+fn response(out: &mut String, document: &Document, operation: &Operation) {
+    out.push_str("### Response\n\n");
+    if let Some(answer) = operation.success() {
+        if let Ok(status) = answer.status.parse::<u16>() {
+            let _ = writeln!(out, "```http\nHTTP/1.1 {status} {}\n```\n", reason(status));
+        }
+        sample(out, document, &answer.content, false);
+        if let Some(schema) = answer
+            .content
+            .schema
+            .as_ref()
+            .filter(|_| answer.content.is_json())
+        {
+            let rows = rows(document, schema, "writeOnly");
+            table(out, "", &rows);
+        }
+    }
+    let rows: Vec<_> = operation
+        .answers
+        .iter()
+        .map(|answer| format!("| {} | {} |", cell(&answer.status), cell(&answer.description)))
+        .collect();
+    if !rows.is_empty() {
+        let _ = writeln!(out, "| Status | When |\n|---|---|\n{}\n", rows.join("\n"));
+    }
+}
+
+fn sample(out: &mut String, document: &Document, content: &Content, request: bool) {
+    if content.media.is_empty() {
+        return;
+    }
+    if !content.is_json() {
+        let _ = writeln!(out, "The body is `{}`.\n", content.media);
+        return;
+    }
+    let value = match (&content.example, &content.schema) {
+        (Some(example), _) => example.clone(),
+        (None, Some(schema)) => example::of_schema(&document.root, schema, request),
+        (None, None) => return,
+    };
+    let _ = writeln!(out, "{}", block(&value));
+}
+
+/// What the document's schemes of security make a caller send.
+fn headers(document: &Document, operation: &Operation) -> Vec<String> {
+    let mut lines = Vec::new();
+    for name in &operation.security {
+        let scheme = document
+            .root
+            .pointer(&format!("/components/securitySchemes/{name}"));
+        let Some(scheme) = scheme.and_then(|scheme| document.follow(scheme).ok()) else {
+            continue;
+        };
+        let get = |key: &str| scheme.get(key).and_then(Value::as_str).unwrap_or_default();
+        let line = match (get("type"), get("in")) {
+            ("http", _) if get("scheme").eq_ignore_ascii_case("basic") => {
+                "Authorization: Basic CREDENTIALS".to_owned()
+            }
+            ("http" | "oauth2" | "openIdConnect", _) => "Authorization: Bearer TOKEN".to_owned(),
+            ("apiKey", "header") => format!("{}: KEY", get("name")),
+            _ => continue,
+        };
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    // One of several ways is enough for a sample.
+    lines.truncate(1);
+    lines
+}
+
+struct Row {
+    name: String,
+    kind: String,
+    required: bool,
+    description: String,
+}
+
+impl Row {
+    fn of_parameter(document: &Document, parameter: &Parameter) -> Self {
+        Self {
+            name: parameter.name.clone(),
+            kind: kind(&document.root, &parameter.schema, 0),
+            required: parameter.required,
+            description: described(&document.root, &parameter.description, &parameter.schema),
+        }
+    }
+}
+
+fn table(out: &mut String, heading: &str, rows: &[Row]) {
+    if rows.is_empty() {
+        return;
+    }
+    if !heading.is_empty() {
+        let _ = writeln!(out, "#### {heading}\n");
+    }
+    out.push_str("| Name | Type | Required | Meaning |\n|---|---|---|---|\n");
+    for row in rows {
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} | {} |",
+            cell(&row.name),
+            cell(&row.kind),
+            if row.required { "yes" } else { "" },
+            cell(&row.description)
+        );
+    }
+    out.push('\n');
+}
+
+/// A text that stays in its cell.
+fn cell(text: &str) -> String {
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('|', "\\|")
+}
+
+/// The keys of a map, one row each; those of its parts too, and without those that only go the other way.
+fn rows(document: &Document, schema: &Value, hidden: &str) -> Vec<Row> {
+    let mut rows = Vec::new();
+    collect(document, schema, hidden, &mut rows, 0);
+    rows
+}
+
+fn collect(document: &Document, schema: &Value, hidden: &str, rows: &mut Vec<Row>, depth: usize) {
+    let Ok(schema) = document.follow(schema) else {
+        return;
+    };
+    if depth > 8 {
+        return;
+    }
+    for part in schema
+        .get("allOf")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        collect(document, part, hidden, rows, depth + 1);
+    }
+    let required = |name: &str| {
+        let list = schema.get("required").and_then(Value::as_array);
+        list.is_some_and(|list| list.iter().any(|one| one == name))
+    };
+    for (name, of) in schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        if of.get(hidden) != Some(&Value::Bool(true)) && !rows.iter().any(|row| row.name == *name) {
+            rows.push(Row {
+                name: name.clone(),
+                kind: kind(&document.root, of, 0),
+                required: required(name),
+                description: described(&document.root, "", of),
+            });
+        }
+    }
+}
+
+/// What stands beside a name: its own words, else those of its schema, and what may be said in numbers.
+fn described(root: &Value, own: &str, schema: &Value) -> String {
+    let words = |schema: &Value| {
+        schema
+            .get("description")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
+    let mut text = if own.is_empty() {
+        words(schema)
+            .or_else(|| words(follow(root, schema).ok()?))
+            .unwrap_or_default()
+    } else {
+        own.to_owned()
+    };
+    for (key, name) in [
+        ("default", "Default"),
+        ("minimum", "At least"),
+        ("maximum", "At most"),
+    ] {
+        if let Some(value) = schema.get(key).filter(|value| !value.is_null()) {
+            let _ = write!(
+                text,
+                "{}{name} `{value}`.",
+                if text.is_empty() { "" } else { " " }
+            );
+        }
+    }
+    text
+}
+
+/// The type of a schema in a word or two.
+fn kind(root: &Value, schema: &Value, depth: usize) -> String {
+    let Ok(schema) = follow(root, schema) else {
+        return String::new();
+    };
+    if depth > 4 {
+        return "…".to_owned();
+    }
+    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+        let shown: Vec<_> = values
+            .iter()
+            .take(8)
+            .map(|value| {
+                format!(
+                    "`{}`",
+                    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+                )
+            })
+            .collect();
+        return shown.join(", ") + if values.len() > 8 { ", …" } else { "" };
+    }
+    if let Some(value) = schema.get("const") {
+        return format!("`{value}`");
+    }
+    for key in ["oneOf", "anyOf", "allOf"] {
+        if let Some(forms) = schema.get(key).and_then(Value::as_array) {
+            let mut kinds: Vec<String> = Vec::new();
+            for form in forms {
+                let kind = kind(root, form, depth + 1);
+                if !kind.is_empty() && !kinds.contains(&kind) {
+                    kinds.push(kind);
+                }
+            }
+            return kinds.join(if key == "allOf" { " and " } else { " or " });
+        }
+    }
+    let one = |name: &str| match name {
+        "array" => {
+            let items = schema
+                .get("items")
+                .map(|items| kind(root, items, depth + 1))
+                .unwrap_or_default();
+            if items.is_empty() {
+                "list".to_owned()
+            } else {
+                format!("list of {items}")
+            }
+        }
+        "object" => "map".to_owned(),
+        "integer" => "whole number".to_owned(),
+        "string" => match schema.get("format").and_then(Value::as_str) {
+            Some(format) => format!("text ({format})"),
+            None => "text".to_owned(),
+        },
+        "boolean" => "true or false".to_owned(),
+        other => other.to_owned(),
+    };
+    let nullable = if schema.get("nullable") == Some(&Value::Bool(true)) {
+        " or null"
+    } else {
+        ""
+    };
+    match schema.get("type") {
+        Some(Value::String(name)) => one(name) + nullable,
+        Some(Value::Array(names)) => {
+            let kinds: Vec<_> = names.iter().filter_map(Value::as_str).map(one).collect();
+            kinds.join(" or ")
+        }
+        _ if schema.get("properties").is_some() => "map".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The words that go with a status (RFC 9110).
+pub(crate) const fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests;
