@@ -1,5 +1,7 @@
 //! What was typed, exactly.
 
+mod docs;
+
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -7,6 +9,8 @@ use upkeep_model::{
     access::{Pattern, Verbs},
     size::Span,
 };
+
+pub(crate) use self::docs::{DocsBuild, DocsCheck, DocsImport, DocsNew, DocsServe, DocsVerb};
 
 /// Keeps applications and servers in order.
 #[derive(Debug, Parser)]
@@ -88,6 +92,9 @@ Examples:
   upkeep import ecosystem.config.js
   upkeep import ecosystem.config.js --env production -o production.upkeep.yaml")]
     Import(Import),
+    /// Make documentation of an HTTP API: pages beside the code, one static page, held to the API
+    #[command(subcommand)]
+    Docs(DocsVerb),
     /// Stop apps, dependents first
     Stop(Selectors),
     /// Restart apps, dependencies first; with a file: bring its apps to what it says and restart them

@@ -23,6 +23,7 @@ pub mod check;
 mod encode;
 pub mod html;
 pub mod import;
+pub mod own;
 pub mod page;
 pub mod samples;
 pub mod search;

@@ -4,6 +4,7 @@ mod access;
 mod act;
 mod alert;
 mod cert;
+mod docs;
 mod follow;
 mod foreground;
 mod host;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
         Command::HelpAll => return machine::help_all(output),
         Command::Validate(validate) => return start::validate(&validate, output),
         Command::Import(import) => return import::import(&import, output),
+        Command::Docs(verb) => return docs::run(&verb, settings.dry_run, output),
         Command::Settings {
             verb: Some(SettingsVerb::Check { file }),
         } => return self::settings::check(&file, output),
@@ -91,6 +93,7 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             | Command::Completions(_)
             | Command::HelpAll
             | Command::Validate(_)
+            | Command::Docs(_)
             | Command::Import(_) => Ok(Exit::Done),
         }
     })
