@@ -5,8 +5,9 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
+use upkeep_docs::{api::document::Document, site::Site};
 use upkeep_testkit::{browser, node, python};
 
 use crate::{fences, generate, shell};
@@ -22,7 +23,24 @@ pub(crate) fn check() -> anyhow::Result<()> {
     step("fences", start, fences::run)?;
     step("dependencies", start, deny)?;
     step("generated files", start, || generate::run(generate::Mode::Check))?;
+    step("reference of the API", start, reference)?;
     step("tests", start, || test(&[]))
+}
+
+/// The pages of our own reference, held to the document that is made of the route table.
+fn reference() -> anyhow::Result<()> {
+    let place = shell::root().join("docs/reference");
+    let mut troubles = Vec::new();
+    let document = Document::read(&place.join("openapi.json")).map_err(|trouble| troubles.push(trouble));
+    if let (Ok(document), Some(site)) = (document, Site::read(&place.join("api"), &mut troubles)) {
+        let bodies = upkeep_docs::check::links(&site, &mut troubles);
+        upkeep_docs::check::api(&site, &bodies, &document, &mut troubles);
+    }
+    for trouble in &troubles {
+        eprintln!("{trouble}");
+    }
+    ensure!(troubles.is_empty(), "{} places of docs/reference/api are wrong", troubles.len());
+    Ok(())
 }
 
 /// A heading with the time so far, so that a slow step is seen in a log.

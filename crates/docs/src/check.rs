@@ -185,7 +185,7 @@ fn sample(
             (&answer.content, Way::Response)
         }
     };
-    let Some(schema) = content.schema.as_ref().filter(|_| content.is_json()) else {
+    let Some(schema) = content.judged_by() else {
         return;
     };
     let faults = Judge::new(&document.root, document.three_zero, way).judge(schema, &value);

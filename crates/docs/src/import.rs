@@ -283,6 +283,10 @@ fn sample(out: &mut String, document: &Document, content: &Content, request: boo
     }
     if !content.is_json() {
         let _ = writeln!(out, "The body is `{}`.\n", content.media);
+        if let Some(item) = &content.item {
+            let value = example::of_schema(&document.root, item, request);
+            let _ = writeln!(out, "One of its items:\n\n{}", block(&value));
+        }
         return;
     }
     let value = match (&content.example, &content.schema) {

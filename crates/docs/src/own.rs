@@ -4,7 +4,7 @@
 //! a few dozen kilobytes that cost no memory until somebody asks. The page is made of them when it is asked for: pages as
 //! HTML would take more of the binary, and a page made at build time would compile this crate twice.
 
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 
 use crate::{
     api::document::Document,
@@ -82,6 +82,41 @@ pub fn pages() -> Result<(Site, Vec<Body>), Vec<Trouble>> {
 pub fn html() -> Result<String, Vec<Trouble>> {
     let (site, bodies) = pages()?;
     Ok(html::assemble(&site, &bodies, Use::Kept))
+}
+
+/// The page, as servers send it.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// The page as a gzip file.
+    pub gzip: Vec<u8>,
+    /// Tells it from any other, in quotes, as `ETag` has it.
+    pub tag: String,
+    /// What it may do, for a header.
+    pub policy: String,
+}
+
+impl Packed {
+    /// Makes the page and packs it.
+    pub fn new() -> Result<Self, Vec<Trouble>> {
+        let html = html()?;
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        let gzip = packer
+            .write_all(html.as_bytes())
+            .and_then(|()| packer.finish())
+            .map_err(|error| vec![Trouble::error(PLACE, None, error.to_string())])?;
+        Ok(Self {
+            gzip,
+            tag: format!("\"{}\"", crate::short_digest(&html)),
+            policy: format!("{}; frame-ancestors 'none'", html::policy(Use::Kept)),
+        })
+    }
+
+    /// The page for those who take no gzip.
+    pub fn plain(&self) -> io::Result<Vec<u8>> {
+        let mut html = Vec::new();
+        flate2::read::GzDecoder::new(self.gzip.as_slice()).read_to_end(&mut html)?;
+        Ok(html)
+    }
 }
 
 /// A page of the reference that was found.

@@ -5,6 +5,7 @@
 
 mod access;
 mod certificates;
+mod docs;
 mod error;
 pub(crate) mod exporter;
 mod fields;

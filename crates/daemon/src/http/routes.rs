@@ -24,6 +24,7 @@ use upkeep_model::{app::AppSpec, id::AppName};
 
 use super::{
     Shared, access, certificates,
+    Shared, access, docs,
     error::ApiError,
     exporter, fields, figures,
     gate::{self, Caller, Locked},
@@ -132,6 +133,13 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     // Behind the gate lies what tells something. The client itself is open.
     for path in site::paths() {
         router = router.route(path, site::handler().fallback(method_not_allowed));
+    router = router.fallback(not_found).layer(axum::middleware::from_fn_with_state(
+        locked.clone(),
+        gate::authenticate,
+    ));
+    // The reference tells nothing of this machine: it is open.
+    for path in docs::PATHS {
+        router = router.route(path, docs::handler().fallback(method_not_allowed));
     }
     router.with_state(locked)
 }

@@ -61,9 +61,20 @@ pub struct Content {
     pub required: bool,
     /// What it is.
     pub description: String,
+    /// Where it is no JSON but lines or events of JSON (`x-item`): what one of them may be.
+    pub item: Option<Value>,
 }
 
 impl Content {
+    /// What a JSON sample of it must fit: all of it, or where it is a stream one of its items.
+    pub fn judged_by(&self) -> Option<&Value> {
+        if self.is_json() {
+            self.schema.as_ref()
+        } else {
+            self.item.as_ref()
+        }
+    }
+
     /// Whether it is JSON.
     pub fn is_json(&self) -> bool {
         let essence = self.media.split(';').next().unwrap_or_default().trim();
@@ -372,6 +383,7 @@ impl Document {
         Ok(Content {
             media: media.clone(),
             schema: form.get("schema").cloned(),
+            item: form.get("x-item").cloned(),
             example: self.example(form)?,
             ..Content::default()
         })
