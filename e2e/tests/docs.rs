@@ -40,7 +40,11 @@ fn from_openapi_to_pages_to_a_page_and_back() {
     says(&dry.stderr, &["would write", "2 written"]);
     assert!(!home.work().join("pages").exists());
     let imported = home.json(["docs", "import", &api, &pages]);
-    assert_eq!(imported["written"].as_array().map(Vec::len), Some(2), "{imported}");
+    assert_eq!(
+        imported["written"].as_array().map(Vec::len),
+        Some(2),
+        "{imported}"
+    );
     let checked = home.cmd(["docs", "check", &pages, "--openapi", &api]);
     ended(&checked, 0);
     says(&checked.stderr, &["2 pages tell of 2 calls as they are"]);
@@ -48,10 +52,19 @@ fn from_openapi_to_pages_to_a_page_and_back() {
     let made = home.cmd(["docs", "build", &pages, "-o", &at(&home, "out")]);
     ended(&made, 0);
     let html = fs::read_to_string(home.work().join("out/index.html")).expect("the page");
-    says(&html, &["<title>Things</title>", "id=\"things-post\"", "Removes a thing"]);
+    says(
+        &html,
+        &["<title>Things</title>", "id=\"things-post\"", "Removes a thing"],
+    );
     // Twice the same.
-    ended(&home.cmd(["docs", "build", &pages, "-o", &at(&home, "again.html")]), 0);
-    assert_eq!(fs::read_to_string(home.work().join("again.html")).expect("the page"), html);
+    ended(
+        &home.cmd(["docs", "build", &pages, "-o", &at(&home, "again.html")]),
+        0,
+    );
+    assert_eq!(
+        fs::read_to_string(home.work().join("again.html")).expect("the page"),
+        html
+    );
 }
 
 #[test]
@@ -62,7 +75,11 @@ fn what_differs_is_told_with_its_line_and_ends_with_1() {
     ended(&home.cmd(["docs", "import", &api, &pages]), 0);
     let post = home.work().join("pages/things-post.md");
     let text = fs::read_to_string(&post).expect("the page");
-    fs::write(&post, text.replace("\"name\": \"name\"", "\"nmae\": \"name\"") + "\n[x](gone.md)\n").expect("changed");
+    fs::write(
+        &post,
+        text.replace("\"name\": \"name\"", "\"nmae\": \"name\"") + "\n[x](gone.md)\n",
+    )
+    .expect("changed");
     fs::remove_file(home.work().join("pages/things-id-delete.md")).expect("removed");
     fs::write(
         home.work().join("pages/more.md"),
@@ -89,7 +106,10 @@ fn what_differs_is_told_with_its_line_and_ends_with_1() {
     let data: Value = serde_json::from_str(&data.stdout).expect("a document");
     let troubles = data["troubles"].as_array().expect("troubles");
     assert!(troubles.len() >= 6, "{data}");
-    assert!(troubles.iter().all(|trouble| trouble["line"].as_u64() > Some(0)), "{data}");
+    assert!(
+        troubles.iter().all(|trouble| trouble["line"].as_u64() > Some(0)),
+        "{data}"
+    );
 
     // A dead link is a warning for `build`, an error with `--check`; then nothing is written.
     let out = at(&home, "out.html");
@@ -104,7 +124,10 @@ fn what_differs_is_told_with_its_line_and_ends_with_1() {
     fs::write(&post, "---\ntitle: [\n---\n").expect("broken");
     let broken = home.cmd(["docs", "build", &pages, "-o", &out]);
     ended(&broken, 1);
-    says(&broken.stderr, &["things-post.md:", "the front matter cannot be read"]);
+    says(
+        &broken.stderr,
+        &["things-post.md:", "the front matter cannot be read"],
+    );
     assert_eq!(fs::read_to_string(&out).expect("the page"), before);
 
     let none = home.cmd(["docs", "check", &pages, "--openapi", "nowhere.yaml"]);
@@ -116,22 +139,51 @@ fn what_differs_is_told_with_its_line_and_ends_with_1() {
 fn a_new_page_is_written_once() {
     let home = Home::new();
     let dir = at(&home, ".");
-    let new = ["docs", "new", "Create a thing", "--type", "post", "--path", "/things/{id}", "--dir", &dir];
+    let new = [
+        "docs",
+        "new",
+        "Create a thing",
+        "--type",
+        "post",
+        "--path",
+        "/things/{id}",
+        "--dir",
+        &dir,
+    ];
     ended(&home.cmd(new), 0);
     let text = fs::read_to_string(home.work().join("create-a-thing.md")).expect("the page");
-    says(&text, &["title: 'Create a thing'", "type: POST", "**`id`**", "### Response"]);
+    says(
+        &text,
+        &[
+            "title: 'Create a thing'",
+            "type: POST",
+            "**`id`**",
+            "### Response",
+        ],
+    );
     let again = home.cmd(new);
     ended(&again, 6);
     says(&again.stderr, &["create-a-thing.md", "is there already"]);
-    ended(&home.cmd(["docs", "new", "X", "--type", "FETCH", "--path", "/x", "--dir", &dir]), 2);
-    ended(&home.cmd(["docs", "new", "X", "--type", "GET", "--path", "x", "--dir", &dir]), 2);
+    ended(
+        &home.cmd([
+            "docs", "new", "X", "--type", "FETCH", "--path", "/x", "--dir", &dir,
+        ]),
+        2,
+    );
+    ended(
+        &home.cmd(["docs", "new", "X", "--type", "GET", "--path", "x", "--dir", &dir]),
+        2,
+    );
     ended(&home.cmd(["docs", "new", "?!", "--dir", &dir]), 2);
     ended(&home.cmd(["docs", "serve", "nowhere"]), 3);
     // Where posts are, names have a day.
     fs::create_dir(home.work().join("_posts")).expect("a folder");
     let posted = home.json(["docs", "new", "Errors", "--dir", &dir]);
     let file = posted["file"].as_str().expect("a file");
-    assert!(file.contains("_posts/20") && file.ends_with("-errors.md"), "{file}");
+    assert!(
+        file.contains("_posts/20") && file.ends_with("-errors.md"),
+        "{file}"
+    );
 }
 
 #[test]
@@ -141,18 +193,28 @@ fn what_is_served_follows_its_files() {
     let dir = at(&home, ".");
     let serving = home.follow(["docs", "serve", &dir]);
     let url = serving.next_line(LONG).expect("an address");
-    let address = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix('/')).expect("an address").to_owned();
+    let address = url
+        .strip_prefix("http://")
+        .and_then(|rest| rest.strip_suffix('/'))
+        .expect("an address")
+        .to_owned();
     let get = || {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(&address).map_err(|error| error.to_string())?;
         write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").map_err(|error| error.to_string())?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).map_err(|error| error.to_string())?;
+        stream
+            .read_to_string(&mut answer)
+            .map_err(|error| error.to_string())?;
         Ok::<_, String>(answer)
     };
     let shows = |word: &str| {
         let answer = get()?;
-        if answer.contains(word) { Ok(()) } else { Err(answer) }
+        if answer.contains(word) {
+            Ok(())
+        } else {
+            Err(answer)
+        }
     };
     wait_until("the page", LONG, || shows("Before"));
     home.write("a.md", "---\ntitle: After\n---\n");
@@ -166,7 +228,10 @@ fn the_daemon_serves_its_reference_to_everybody() {
     let page = Http::ask(&home, "GET", "/docs", b"");
     assert_eq!(page.status, 200, "{page:?}");
     let html = String::from_utf8(page.body.clone()).expect("text");
-    says(&html, &["<!doctype html>", "/v1/apps/{name}/restart", "id=\"search\""]);
+    says(
+        &html,
+        &["<!doctype html>", "/v1/apps/{name}/restart", "id=\"search\""],
+    );
     assert_eq!(Http::ask(&home, "POST", "/docs", b"").status, 405);
     assert_eq!(Http::ask(&home, "GET", "/docs/../v1", b"").status, 404);
 }

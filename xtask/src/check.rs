@@ -39,7 +39,11 @@ fn reference() -> anyhow::Result<()> {
     for trouble in &troubles {
         eprintln!("{trouble}");
     }
-    ensure!(troubles.is_empty(), "{} places of docs/reference/api are wrong", troubles.len());
+    ensure!(
+        troubles.is_empty(),
+        "{} places of docs/reference/api are wrong",
+        troubles.len()
+    );
     Ok(())
 }
 

@@ -215,6 +215,7 @@ fn navigation(out: &mut String, site: &Site) {
     out.push_str("<p id=\"none\" hidden>No page has these words.</p>\n</nav>\n");
 }
 
+/// The anchor is inside of what opens and closes: so browsers open it by themselves, without the script.
 fn article(out: &mut String, site: &Site, page: &Page, body: &Body) {
     let level = if page.category.is_some() { 3 } else { 2 };
     let anchor = escape(&page.anchor);
@@ -232,7 +233,8 @@ fn article(out: &mut String, site: &Site, page: &Page, body: &Body) {
     }
     let _ = writeln!(
         out,
-        "<details class=\"page\" id=\"{anchor}\"><summary>{head}<h{level}>{}</h{level}></summary>\n<div class=\"body\">",
+        "<details class=\"page\" data-anchor=\"{anchor}\"><summary>{head}<h{level}>{}</h{level}></summary>\n\
+         <div class=\"body\" id=\"{anchor}\">",
         escape(&page.title)
     );
     let split = body.response.unwrap_or(body.html.len()).min(body.html.len());

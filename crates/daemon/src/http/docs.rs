@@ -40,7 +40,11 @@ async fn serve(method: Method, headers: HeaderMap) -> Response {
 }
 
 fn failed(why: &str) -> Response {
-    ApiError(Refusal::new(Code::Internal, format!("failed to make the reference: {why}"))).into_response()
+    ApiError(Refusal::new(
+        Code::Internal,
+        format!("failed to make the reference: {why}"),
+    ))
+    .into_response()
 }
 
 fn answer(page: &Result<Packed, String>, method: &Method, headers: &HeaderMap) -> Response {
@@ -120,24 +124,41 @@ mod tests {
     }
 
     async fn body(response: Response) -> Vec<u8> {
-        to_bytes(response.into_body(), 8 << 20).await.expect("a body").to_vec()
+        to_bytes(response.into_body(), 8 << 20)
+            .await
+            .expect("a body")
+            .to_vec()
     }
 
     #[tokio::test]
     async fn the_reference_is_sent_packed_plain_or_not_at_all() {
         let plain = answer(page(), &Method::GET, &HeaderMap::new());
         assert_eq!(plain.status(), StatusCode::OK);
-        let policy = plain.headers()[header::CONTENT_SECURITY_POLICY].to_str().expect("text").to_owned();
-        assert!(policy.starts_with("default-src 'none'") && policy.ends_with("frame-ancestors 'none'"), "{policy}");
+        let policy = plain.headers()[header::CONTENT_SECURITY_POLICY]
+            .to_str()
+            .expect("text")
+            .to_owned();
+        assert!(
+            policy.starts_with("default-src 'none'") && policy.ends_with("frame-ancestors 'none'"),
+            "{policy}"
+        );
         assert!(!policy.contains("unsafe"), "{policy}");
         let tag = plain.headers()[header::ETAG].clone();
         let html = String::from_utf8(body(plain).await).expect("text");
         assert!(html.starts_with("<!doctype html>"), "{}", &html[..80]);
 
-        let packed = answer(page(), &Method::GET, &headers(&[(header::ACCEPT_ENCODING, "br, gzip;q=0.5")]));
+        let packed = answer(
+            page(),
+            &Method::GET,
+            &headers(&[(header::ACCEPT_ENCODING, "br, gzip;q=0.5")]),
+        );
         assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip");
         assert_eq!(body(packed).await[..2], [0x1f, 0x8b]);
-        let refused = answer(page(), &Method::GET, &headers(&[(header::ACCEPT_ENCODING, "gzip;q=0")]));
+        let refused = answer(
+            page(),
+            &Method::GET,
+            &headers(&[(header::ACCEPT_ENCODING, "gzip;q=0")]),
+        );
         assert!(!refused.headers().contains_key(header::CONTENT_ENCODING));
 
         let mut known = HeaderMap::new();

@@ -51,11 +51,12 @@
     page.open = true;
     menu(false);
     for (const link of all("#nav li a")) {
-      if (link.getAttribute("href") === `#${page.id}`) link.setAttribute("aria-current", "true");
+      if (link.getAttribute("href") === `#${page.dataset.anchor}`) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
     }
-    target.scrollIntoView();
-    if (target === page) page.querySelector("summary").focus({ preventScroll: true });
+    const whole = target.id === page.dataset.anchor;
+    (whole ? page : target).scrollIntoView();
+    if (whole) page.querySelector("summary").focus({ preventScroll: true });
   };
   addEventListener("hashchange", go);
   document.addEventListener("click", (event) => {
@@ -64,7 +65,7 @@
     if (link && link.getAttribute("href") === location.hash) setTimeout(go);
     const summary = event.target.closest?.("details.page > summary");
     if (summary && !summary.parentElement.open) {
-      try { history.replaceState(null, "", `#${summary.parentElement.id}`); } catch { /* from a file */ }
+      try { history.replaceState(null, "", `#${summary.parentElement.dataset.anchor}`); } catch { /* from a file */ }
     }
   });
   $("menu").addEventListener("click", () => {
@@ -232,7 +233,7 @@
       const head = page.querySelector("summary");
       const badge = head.querySelector(".badge")?.cloneNode(true) ?? "";
       const title = head.querySelector("h2, h3").textContent;
-      list.append(make("li", {}, make("a", { href: `#${page.id}` }, badge, " ", title), excerpt(page, wanted)));
+      list.append(make("li", {}, make("a", { href: `#${page.dataset.anchor}` }, badge, " ", title), excerpt(page, wanted)));
     }
     results.append(make("h2", {}, told), list);
   };

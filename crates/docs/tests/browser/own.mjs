@@ -12,7 +12,7 @@ await scenario(async ({input, open, check, until, faults, picture}) => {
   await picture(page, "docs-search");
   const first = await page.locator("#results a").first().getAttribute("href");
   await page.locator("#results a").first().click();
-  await until("the article", () => page.locator(`${first}[open]`).count());
+  await until("the article", () => page.locator(`details[open] > ${first}`).count());
   await page.fill("#search", "");
   await page.locator(first).scrollIntoViewIfNeeded();
   await picture(page, "docs-page");

@@ -11,7 +11,7 @@ const same = (seen, wanted, what) => {
 await scenario(async ({input, open, check, until, faults}) => {
   const {page, context, requests, console: said} = await open(input.url);
   const shown = (query) => page.$$eval(query, (list) => list.filter((one) => one.checkVisibility()).map((one) => one.textContent.trim()));
-  const opened = () => page.$$eval("details.page[open]", (list) => list.map((one) => one.id));
+  const opened = () => page.$$eval("details.page[open]", (list) => list.map((one) => one.dataset.anchor));
 
   // Navigation: links without a group first, then groups; badges are words.
   same(await shown("nav h2"), ["Parcels", "Parcels on their way"], "groups");
@@ -38,7 +38,7 @@ await scenario(async ({input, open, check, until, faults}) => {
 
   // Articles: closed at first, opened one by one, all, none.
   same(await opened(), [], "open at first");
-  await page.click("#create-parcel > summary");
+  await page.click("[data-anchor=create-parcel] > summary");
   same(await opened(), ["create-parcel"], "opened");
   check(page.url().endsWith("#create-parcel"), `the address is ${page.url()}`);
   await page.click("#open");
@@ -49,17 +49,18 @@ await scenario(async ({input, open, check, until, faults}) => {
   // A link within a text opens and shows what it leads to.
   await page.click("nav a[href='#stop-parcel']");
   await until("the article", async () => (await opened()).includes("stop-parcel"));
-  await page.click("#stop-parcel a[href='#create-parcel']");
+  await page.click("[data-anchor=stop-parcel] a[href='#create-parcel']");
   await until("the other article", async () => (await opened()).includes("create-parcel"));
-  await until("it to be seen", () => page.$eval("#create-parcel", (one) => {
+  await until("it to be seen", () => page.$eval("[data-anchor=create-parcel]", (one) => {
     const {top} = one.getBoundingClientRect();
     return top >= -5 && top < innerHeight / 2;
   }));
   same(await page.$eval("nav a[aria-current]", (one) => one.getAttribute("href")), "#create-parcel", "current");
 
   // Folding.
-  const block = page.locator("#list-parcels .json").first();
+  const block = page.locator("[data-anchor=list-parcels] .json").first();
   await page.click("nav a[href='#list-parcels']");
+  await until("the article to open", async () => (await opened()).includes("list-parcels"));
   const lines = (await block.locator("code").innerText()).split("\n").length;
   await block.locator(".fold").nth(1).click();
   const folded = await block.locator("code").innerText();
@@ -70,7 +71,7 @@ await scenario(async ({input, open, check, until, faults}) => {
   check((await block.locator(".k").count()) >= 4, "no keys are coloured");
 
   // Tabs: by mouse and by keys, and one choice for all.
-  const create = page.locator("#create-parcel");
+  const create = page.locator("[data-anchor=create-parcel]");
   await page.click("nav a[href='#create-parcel']");
   same(await create.locator("[role=tab]").allInnerTexts(), ["curl", "JavaScript", "Python"], "tabs");
   same(await create.locator("[role=tabpanel]:visible").count(), 1, "panels");
@@ -80,11 +81,11 @@ await scenario(async ({input, open, check, until, faults}) => {
   await page.keyboard.press("ArrowLeft");
   check((await create.locator("[role=tabpanel]:visible").innerText()).includes("await fetch"), "no JavaScript");
   await page.click("nav a[href='#list-parcels']");
-  same(await page.locator("#list-parcels [aria-selected=true]").innerText(), "JavaScript", "the choice elsewhere");
+  same(await page.locator("[data-anchor=list-parcels] [aria-selected=true]").innerText(), "JavaScript", "the choice elsewhere");
 
   // Copying.
   await context.grantPermissions(["clipboard-read", "clipboard-write"]).catch(() => {});
-  await page.locator("#create-parcel .json .copy").first().click();
+  await page.locator("[data-anchor=create-parcel] .json .copy").first().click();
   await until("a word on it", async () => (await page.textContent("#said")) === "Copied");
 
   // No button calls the API, and there is no form.
@@ -120,7 +121,7 @@ await scenario(async ({input, open, check, until, faults}) => {
 
   // A place in the address, also of a heading, also on a page that is new.
   const deep = await open(`${input.url}#change-parcel--response`);
-  same(await deep.page.$$eval("details.page[open]", (list) => list.map((one) => one.id)), ["change-parcel"], "deep link");
+  same(await deep.page.$$eval("details.page[open]", (list) => list.map((one) => one.dataset.anchor)), ["change-parcel"], "deep link");
   await until("the heading to be seen", () => deep.page.$eval("[id='change-parcel--response']", (one) => {
     const {top} = one.getBoundingClientRect();
     return top >= 0 && top < innerHeight;
@@ -141,10 +142,10 @@ await scenario(async ({input, open, check, until, faults}) => {
   const outline = await keys.page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
   check(outline !== "none", "the focus cannot be seen");
   await keys.page.keyboard.press("Enter");
-  await until("the article", () => keys.page.$eval("#change-parcel", (one) => one.open));
-  await until("the focus on it", () => keys.page.evaluate(() => document.activeElement.closest("details")?.id === "change-parcel"));
+  await until("the article", () => keys.page.$eval("[data-anchor=change-parcel]", (one) => one.open));
+  await until("the focus on it", () => keys.page.evaluate(() => document.activeElement.closest("details")?.dataset.anchor === "change-parcel"));
   await keys.page.keyboard.press("Enter");
-  await until("it to be closed", () => keys.page.$eval("#change-parcel", (one) => !one.open));
+  await until("it to be closed", () => keys.page.$eval("[data-anchor=change-parcel]", (one) => !one.open));
   await keys.page.keyboard.press("Escape");
   same(await keys.page.locator("#results li:visible").count(), 0, "Escape");
 
@@ -159,7 +160,7 @@ await scenario(async ({input, open, check, until, faults}) => {
   const found = await faults(phone.page);
   check(found.length === 0, () => `phone: ${JSON.stringify(found, null, 1)}`);
   await phone.page.click("nav a[href='#stop-parcel']");
-  check(!(await phone.page.isVisible("nav h1")), "the menu stays open");
+  await until("the menu to close", async () => !(await phone.page.isVisible("nav h1")));
 
   // Nothing but the file was asked for, and nothing was complained of.
   for (const one of [requests, deep.requests, keys.requests, phone.requests]) {
