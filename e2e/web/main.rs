@@ -294,7 +294,11 @@ fn heavy_a_thousand_instances_do_not_stutter() {
     let site = Site::with(|home| vec![steady(home)]);
     wait_until("it to be ready", LONG, || {
         let instance = site.home.instance("steady", 0);
-        if instance["ready"] == true { Ok(()) } else { Err(instance.to_string()) }
+        if instance["ready"] == true {
+            Ok(())
+        } else {
+            Err(instance.to_string())
+        }
     });
     let list = Http::ask(&site.home, "GET", "/v1/apps", b"").json();
     let seen = site.run("thousand", &json!({"example": list["apps"][0]}), asks_nothing);

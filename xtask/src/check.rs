@@ -66,11 +66,11 @@ pub(crate) fn test(args: &[&str]) -> anyhow::Result<()> {
 /// run out of its time. What cannot be had is for the tests that need it to say.
 fn install_peers() {
     let nodes = node::VERSIONS.map(|version| node::node(version).map(drop));
-    for outcome in nodes
-        .into_iter()
-        .chain([python::servers().map(drop), browser::modules().map(drop)])
-    {
-    for outcome in nodes.into_iter().chain([python::servers().map(drop), python::json_schema().map(drop)]) {
+    for outcome in nodes.into_iter().chain([
+        python::servers().map(drop),
+        python::json_schema().map(drop),
+        browser::modules().map(drop),
+    ]) {
         if let Err(why) = outcome {
             eprintln!("not installed: {why}");
         }

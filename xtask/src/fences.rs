@@ -79,7 +79,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upkeep-assets", &[]),
     ("upkeep-testkit", &[]),
     ("upkeep-e2e", &["upkeep-testkit", "upkeep-pm2"]),
-    ("xtask", &["upkeep-docs", "upkeep-model", "upkeep-testkit"]),
+    (
+        "xtask",
+        &["upkeep-api", "upkeep-docs", "upkeep-model", "upkeep-testkit"],
+    ),
 ];
 
 /// Packages that may have tokio below them.

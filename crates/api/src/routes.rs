@@ -281,7 +281,7 @@ pub const ROUTES: &[Route] = &[
         "GET",
         "/v1/openapi.json",
         Verb::SelfRead,
-        &[200, 304],
+        &[200],
         "Describes all this for programs: OpenAPI 3.1.",
     ),
     route(

@@ -52,7 +52,7 @@ impl Verb {
 }
 
 /// Why a command was not carried out.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Refusal {
     pub(crate) code: Code,

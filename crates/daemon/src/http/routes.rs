@@ -23,8 +23,7 @@ use upkeep_api::{
 use upkeep_model::{app::AppSpec, id::AppName};
 
 use super::{
-    Shared, access, certificates,
-    Shared, access, docs,
+    Shared, access, certificates, docs,
     error::ApiError,
     exporter, fields, figures,
     gate::{self, Caller, Locked},
@@ -130,14 +129,10 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
             locked.clone(),
             gate::authenticate,
         ));
-    // Behind the gate lies what tells something. The client itself is open.
+    // Behind the gate lies what tells something of this machine. The client and the reference are open.
     for path in site::paths() {
         router = router.route(path, site::handler().fallback(method_not_allowed));
-    router = router.fallback(not_found).layer(axum::middleware::from_fn_with_state(
-        locked.clone(),
-        gate::authenticate,
-    ));
-    // The reference tells nothing of this machine: it is open.
+    }
     for path in docs::PATHS {
         router = router.route(path, docs::handler().fallback(method_not_allowed));
     }
@@ -218,9 +213,18 @@ async fn list_apps(Caller { shared, permit, .. }: Caller, RawQuery(raw): RawQuer
 }
 
 /// The description for programs, as it is published.
-async fn openapi(_: Caller) -> Response {
-    const TEXT: &str = include_str!("../../../../docs/reference/openapi.json");
-    ([(header::CONTENT_TYPE, "application/json")], TEXT).into_response()
+async fn openapi(_: Caller) -> Answer {
+    let text = tokio::task::spawn_blocking(upkeep_docs::own::openapi)
+        .await
+        .map_err(std::io::Error::other)
+        .flatten()
+        .map_err(|error| {
+            Refusal::new(
+                Code::Internal,
+                format!("failed to unpack the description: {error}"),
+            )
+        })?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 async fn show_app(caller: Caller, Path(name): Path<String>) -> Answer {
