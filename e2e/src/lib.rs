@@ -282,9 +282,19 @@ impl Http {
     /// Sends a request and reads the answer, on a connection of its own.
     #[track_caller]
     pub fn ask(home: &Home, method: &str, path: &str, body: &[u8]) -> Answer {
+        Self::ask_with(home, method, path, &[], body)
+    }
+
+    /// The same with more headers.
+    #[track_caller]
+    pub fn ask_with(home: &Home, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut http = Self::connect(home);
+        let more: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nConnection: close\r\n{more}\r\n",
             body.len()
         );
         // It may be refused before all of it is there: then the answer is what counts.

@@ -23,6 +23,11 @@ pub fn json_schema() -> Result<PathBuf, String> {
     install("python-jsonschema", &["jsonschema"])
 }
 
+/// A folder for `PYTHONPATH` with schemathesis, which tries an API by its description, installed the first time.
+pub fn schemathesis() -> Result<PathBuf, String> {
+    install("python-schemathesis", &["schemathesis"])
+}
+
 /// Installs packages into a folder of their own. Tests are processes of their own: a lock on a file makes one of them do
 /// it.
 fn install(folder: &str, packages: &[&str]) -> Result<PathBuf, String> {

@@ -4,6 +4,7 @@
 //! ([`lab`]). How each is configured is said in [`peers`], one file each; what is measured in [`measure`]. A peer
 //! that cannot be had is reported as such, and the others go on.
 
+pub(crate) mod api;
 pub(crate) mod cluster;
 mod lab;
 pub(crate) mod logs;

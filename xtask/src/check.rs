@@ -69,6 +69,7 @@ fn install_peers() {
     for outcome in nodes.into_iter().chain([
         python::servers().map(drop),
         python::json_schema().map(drop),
+        python::schemathesis().map(drop),
         browser::modules().map(drop),
     ]) {
         if let Err(why) = outcome {

@@ -33,6 +33,7 @@ cargo xtask VERB
   bench supervise [--quick] [--only PEER,…] [--rows ROW,…] [--json FILE]
   bench logs [--quick] [--only PEER,…] [--rows ROW,…] [--json FILE]
   bench metrics [--quick]
+  bench api [--quick]
   bench pm2 [--quick]
   bench cluster [--quick] [--upkeep PROGRAM]
                         upkeep beside pm2, supervisord, s6 and runit, in one run
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         ["bench", "supervise", rest @ ..] => bench::run(rest),
         ["bench", "logs", rest @ ..] => bench::logs::run(rest),
         ["bench", "metrics", rest @ ..] => bench::metrics::run(rest),
+        ["bench", "api", rest @ ..] => bench::api::run(rest),
         ["bench", "pm2", rest @ ..] => bench::pm2::run(rest),
         ["bench", "cluster", rest @ ..] => bench::cluster::run(rest),
         ["help" | "--help" | "-h"] => {

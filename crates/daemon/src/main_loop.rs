@@ -181,7 +181,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     let directory = Arc::new(Directory::default());
     let events = Events::new(Arc::clone(&store));
     let machine = machine_settings::Holder::load(store.as_ref(), events.clone())?;
-    let access = Access::load(store.as_ref(), events.clone())?;
+    let access = Access::load(Arc::clone(&store), events.clone())?;
     let certificates = Certificates::load(store.as_ref(), events.clone(), &settings.home.tls())?;
     // A run in the foreground needs no history beyond itself.
     let file = (settings.store == settings.home.store()).then(|| settings.home.metrics());

@@ -20,7 +20,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use upkeep_api::{
     access::{
         Change, Changed, RoleList, RolePut, RoleView, TokenCreated, TokenList, TokenPost, TokenView, WhoAmI,
@@ -262,11 +262,14 @@ pub(crate) struct Access {
     changing: tokio::sync::Mutex<()>,
     /// When tokens were used since this daemon began.
     used: Mutex<BTreeMap<String, f64>>,
+    store: Arc<dyn Store>,
+    /// Revision of what holds.
+    changed: watch::Sender<u64>,
 }
 
 impl Access {
     /// Reads it from the store. A record that this program cannot read gives nothing to anybody but the owner.
-    pub(crate) fn load(store: &dyn Store, events: Events) -> Result<Arc<Self>, StoreError> {
+    pub(crate) fn load(store: Arc<dyn Store>, events: Events) -> Result<Arc<Self>, StoreError> {
         let (record, revision) = match store.get(KEY)? {
             None => (Record::default(), 0),
             Some(entry) => match serde_json::from_slice::<Record>(&entry.value) {
@@ -291,6 +294,8 @@ impl Access {
             current: RwLock::new((record, revision)),
             changing: tokio::sync::Mutex::new(()),
             used: Mutex::default(),
+            store,
+            changed: watch::channel(revision).0,
         }))
     }
 
@@ -302,7 +307,11 @@ impl Access {
         look(&current.0, current.1)
     }
 
-    #[expect(dead_code, reason = "the socket's mode will follow it")]
+    /// Every change from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
     /// Who has local users besides the owner as members: then the socket must let them in.
     pub(crate) fn lets_others_in(&self) -> bool {
         self.read(|record, _| record.members.keys().any(|member| member.starts_with("uid:")))
@@ -681,6 +690,63 @@ impl Access {
         .await
     }
 
+    /// Puts into a record when its tokens were used; whether that changes it.
+    fn add_uses(&self, record: &mut Record) -> bool {
+        let used = self
+            .used
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut changed = false;
+        for (id, token) in &mut record.tokens {
+            let seen = used.get(id).copied();
+            if let Some(at) = seen.filter(|at| {
+                token
+                    .last_used_at
+                    .is_none_or(|last| (at - last).abs() > USE_EVERY)
+            }) {
+                token.last_used_at = Some(at);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Writes down now and then when tokens were used. Never ends.
+    pub(crate) async fn write_uses(&self) {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_mins(10)).await;
+            let _changing = self.changing.lock().await;
+            let (mut record, revision) = self.read(|record, revision| (record.clone(), revision));
+            if !self.add_uses(&mut record) {
+                continue;
+            }
+            let Ok(bytes) = serde_json::to_vec(&record) else {
+                continue;
+            };
+            let txn = Txn {
+                conditions: vec![Condition {
+                    key: KEY.to_owned(),
+                    revision,
+                }],
+                puts: vec![(KEY.to_owned(), bytes)],
+                ..Txn::default()
+            };
+            let (sender, receiver) = oneshot::channel();
+            let done = move |result: Result<upkeep_store::Committed, StoreError>| {
+                // The receiver waits below.
+                let _ = sender.send(result);
+            };
+            self.store.submit(txn, Box::new(done));
+            // On a full disk it is tried again later.
+            if let Ok(Ok(committed)) = receiver.await {
+                *self
+                    .current
+                    .write()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner) = (record, committed.revision);
+            }
+        }
+    }
+
     async fn change(
         &self,
         record: Record,
@@ -715,20 +781,7 @@ impl Access {
         caller: &Known,
     ) -> Result<(u64, u64), Refusal> {
         record.version = VERSION;
-        {
-            let used = self
-                .used
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            for (id, token) in &mut record.tokens {
-                let seen = used.get(id).copied();
-                if let Some(at) =
-                    seen.filter(|at| token.last_used_at.is_none_or(|last| at - last > USE_EVERY))
-                {
-                    token.last_used_at = Some(at);
-                }
-            }
-        }
+        self.add_uses(&mut record);
         let bytes = serde_json::to_vec(&record).map_err(|error| {
             Refusal::new(
                 Code::Internal,
@@ -754,6 +807,7 @@ impl Access {
             .current
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = (record, revision);
+        self.changed.send_replace(revision);
         Ok((revision, event))
     }
 }

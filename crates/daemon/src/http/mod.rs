@@ -137,6 +137,32 @@ impl Http {
     }
 }
 
+/// Opens the socket to other users of the machine as soon as any of them has a role, and closes it again. What they may
+/// do is decided by the gate; the directory tells nobody what is in it.
+async fn keep_door(shared: &Shared) {
+    use std::os::unix::fs::PermissionsExt;
+    let mut changes = shared.access.subscribe();
+    loop {
+        let (run, socket) = if shared.access.lets_others_in() {
+            (0o711, 0o666)
+        } else {
+            (0o700, 0o600)
+        };
+        for (path, mode) in [(shared.home.run.clone(), run), (shared.home.socket(), socket)] {
+            let set = std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode));
+            if let Err(error) = set {
+                crate::main_loop::note(&format!(
+                    "failed to set the mode of `{}`: {error}",
+                    path.display()
+                ));
+            }
+        }
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Binds the socket and starts the thread.
 pub(crate) fn start(shared: Shared) -> Result<Http, String> {
     let socket =
@@ -169,6 +195,7 @@ pub(crate) fn start(shared: Shared) -> Result<Http, String> {
                 let router = routes::router(Arc::clone(&shared))
                     .layer(DefaultBodyLimit::max(BODY_MAX))
                     .layer(axum::middleware::map_response(error::in_our_form));
+                let (uses, door) = (Arc::clone(&shared), Arc::clone(&shared));
                 let (ending, ended) = watch::channel(false);
                 let local = tokio::task::LocalSet::new();
                 let tcp = local.run_until(tcp::serve(shared, router.clone(), ended));
@@ -184,8 +211,10 @@ pub(crate) fn start(shared: Shared) -> Result<Http, String> {
                 };
                 let served = tokio::select! {
                     served = served => served,
-                    // It never ends by itself.
+                    // These never end by themselves.
                     () = exporter => Ok(()),
+                    () = uses.access.write_uses() => Ok(()),
+                    () = keep_door(&door) => Ok(()),
                 };
                 if let Err(error) = served {
                     crate::main_loop::note(&format!("the API has ended: {error}"));
