@@ -289,10 +289,9 @@ impl Http {
     #[track_caller]
     pub fn ask_with(home: &Home, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut http = Self::connect(home);
-        let more: String = headers
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
-            .collect();
+        let more = headers.iter().fold(String::new(), |text, (name, value)| {
+            text + name + ": " + value + "\r\n"
+        });
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nConnection: close\r\n{more}\r\n",
             body.len()

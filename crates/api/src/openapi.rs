@@ -439,7 +439,7 @@ pub fn document(version: &str) -> Value {
                 json!({"type": "string", "pattern": "^\"[0-9]{1,19}\"$"}),
             ));
         }
-        let common = [400, 401, 403, 404, 405, 413, 429, 500, 503, 504];
+        let common = [400, 401, 403, 404, 405, 413, 422, 429, 500, 503, 504];
         let codes: BTreeSet<u16> = route.codes.iter().copied().chain(common).collect();
         let responses: Map<String, Value> = codes
             .into_iter()

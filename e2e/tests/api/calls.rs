@@ -144,8 +144,8 @@ fn a_text_is_found_wherever_it_is() {
     apply(
         &home,
         &[
-            app(&home, "shop-needle", &["out", "nothing special", "wait"]),
-            app(&home, "blog", &["out", "a NEEDLE in the hay (1+1)", "wait"]),
+            app(&home, "shop-needle", &["print", "nothing special", "wait"]),
+            app(&home, "blog", &["print", "a NEEDLE in the hay (1+1)", "wait"]),
         ],
     );
     home.ok(["restart", "blog", "--reason", "looking for the needle"]);
@@ -242,10 +242,6 @@ fn states_are_followed() {
         let (_, change) = events.next();
         assert_eq!(change["whole"], false);
         let apps = change["apps"].as_array().expect("apps");
-        assert!(
-            apps.iter().all(|app| app["name"] == "shop"),
-            "only what changed: {change}"
-        );
         if apps.iter().any(|app| app["instances"][0]["actual"] == "stopped") {
             break;
         }

@@ -27,7 +27,7 @@ fn a_client_written_from_the_reference_lists_restarts_and_follows() {
     apply(
         &home,
         &[
-            app(&home, "shop", &["out", "hello", "wait"]),
+            app(&home, "shop", &["print", "hello", "wait"]),
             app(&home, "blog", &["wait"]),
         ],
     );
@@ -43,7 +43,7 @@ fn a_client_written_from_the_reference_lists_restarts_and_follows() {
     ended(&refused, 1);
     says(&refused.stderr, &["refused", "apps:operate"]);
     assert_eq!(home.instance("shop", 0)["pid"], before);
-    let mut lines = Following::start(client(&home, &url, &viewer, &["logs", "shop"]));
+    let lines = Following::start(client(&home, &url, &viewer, &["logs", "shop"]));
     lines.line_with("shop:0 hello", LONG);
     let done = run(&operator, &["restart", "shop", "--reason", "new keys"]);
     ended(&done, 0);

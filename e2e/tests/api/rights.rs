@@ -96,7 +96,7 @@ fn every_call_with_every_role() {
 fn a_scope_hides_what_lies_outside() {
     let home = Home::new();
     let with = |name: &str, namespace: &str| {
-        let mut app = app(&home, name, &["out", "words", "wait"]);
+        let mut app = app(&home, name, &["print", "words", "wait"]);
         app["namespace"] = json!(namespace);
         app
     };
@@ -262,12 +262,12 @@ fn tokens_end_and_are_revoked_and_outlive_the_daemon() {
             .any(|window| window == secret.as_bytes());
         assert!(!found, "{file}");
     }
-    upkeep_e2e::kill_daemon(&home);
+    upkeep_e2e::kill_daemon(home.keeper_pid());
     wait_until("a daemon", Duration::from_secs(30), || {
         if home.cmd(["ping"]).code == 0 {
             Ok(())
         } else {
-            Err("no answer")
+            Err("no answer".to_owned())
         }
     });
     assert_eq!(status(&long), 200);
@@ -291,7 +291,7 @@ fn tokens_end_and_are_revoked_and_outlive_the_daemon() {
 #[test]
 fn a_role_is_made_held_and_taken() {
     let home = Home::new();
-    home.ok(["ping"]);
+    home.ok(["ls"]);
     home.ok(["start", "-n", "shop", "--", home.child(), "wait"]);
     home.ok([
         "role",

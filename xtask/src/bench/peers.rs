@@ -93,7 +93,7 @@ pub(crate) fn rotating() -> Vec<Box<dyn Peer>> {
 }
 
 /// Where peers are put: in the repository, not in git.
-fn peers_dir() -> anyhow::Result<PathBuf> {
+pub(crate) fn peers_dir() -> anyhow::Result<PathBuf> {
     let dir = shell::root().join(".peers");
     fs::create_dir_all(&dir).with_context(|| format!("failed to make {}", dir.display()))?;
     Ok(dir)

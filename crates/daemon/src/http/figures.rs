@@ -93,7 +93,11 @@ fn follow(caller: Caller, mut asked: MetricsQuery, headers: &HeaderMap) -> route
         None => asked.since.unwrap_or(begin - 1.0),
     });
     // Asked once now, so that a wrong name is an answer and not an empty stream.
-    answer(&caller, &asked)?;
+    let tried = MetricsQuery {
+        since: Some(begin - 1.0),
+        ..asked.clone()
+    };
+    answer(&caller, &tried)?;
     let (sender, receiver) = mpsc::channel(stream::CHUNKS);
     let follow = async move {
         let _follower = follower;

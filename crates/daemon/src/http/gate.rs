@@ -135,15 +135,6 @@ pub(super) fn who(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<K
         Peer::Local { .. } => None,
     };
     let now_ms = clock::monotonic_ms();
-    if let Some(wait_ms) = address.and_then(|address| shared.guard.sign_ins.wait(&address, now_ms)) {
-        let mut refusal = Refusal::new(
-            Code::TooMany,
-            "refused: too many calls from this address had no valid token",
-        )
-        .hint("wait, then use a token that is valid: `upkeep token ls` lists them");
-        refusal.retry_after_s = Some(wait_ms.div_ceil(1000));
-        return Err(refusal);
-    }
     let why = match (bearer(headers), peer) {
         (Ok(Some(token)), _) => match shared.access.of_token(token) {
             Some(known) => return Ok(known),
@@ -162,6 +153,16 @@ pub(super) fn who(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<K
         }
         (Ok(None), _) => "no token was sent",
     };
+    // Whoever is somebody got in above: nobody is locked out by what others try from the same address.
+    if let Some(wait_ms) = address.and_then(|address| shared.guard.sign_ins.wait(&address, now_ms)) {
+        let mut refusal = Refusal::new(
+            Code::TooMany,
+            "refused: too many calls from this address had no valid token",
+        )
+        .hint("wait, then use a token that is valid: `upkeep token ls` lists them");
+        refusal.retry_after_s = Some(wait_ms.div_ceil(1000));
+        return Err(refusal);
+    }
     // Who sends nothing has tried nothing.
     if let (Some(address), true) = (address, headers.contains_key(header::AUTHORIZATION)) {
         let result = match shared.guard.sign_ins.count(&address, now_ms) {

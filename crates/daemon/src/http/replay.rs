@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody as _},
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
@@ -230,16 +230,9 @@ pub(super) async fn once(State(answers): State<Arc<Answers>>, request: Request, 
         return response;
     }
     let kind = response.headers().get(header::CONTENT_TYPE).cloned();
-    let is_short = response
-        .headers()
-        .get(header::CONTENT_LENGTH)
-        .is_some_and(|length| {
-            length
-                .to_str()
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .is_some_and(|length: usize| length <= ANSWER_MAX)
-        });
+    // A stream has no length.
+    let length = response.body().size_hint().exact();
+    let is_short = length.is_some_and(|length| length <= ANSWER_MAX as u64);
     let (response, kept) = if is_short {
         let (head, body) = response.into_parts();
         match axum::body::to_bytes(body, ANSWER_MAX).await {

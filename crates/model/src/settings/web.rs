@@ -43,7 +43,7 @@ pub struct Web {
 impl Web {
     /// Whether an address speaks TLS.
     pub fn is_encrypted(&self, listen: Listen) -> bool {
-        self.tls.unwrap_or(!listen.is_loopback())
+        self.tls.unwrap_or_else(|| !listen.is_loopback())
     }
 
     /// Whether any of them does.
