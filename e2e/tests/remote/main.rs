@@ -27,7 +27,8 @@ fn set(home: &Home, text: &str) {
 #[track_caller]
 fn listening(home: &Home, serves: &str) -> String {
     wait_until("a listener", LONG, || {
-        let view = home.json(["ping"]);
+        let view: Value =
+            serde_json::from_str(&home.cmd(["ping", "--json"]).stdout).map_err(|error| error.to_string())?;
         let listeners = view["listeners"].as_array().cloned().unwrap_or_default();
         listeners
             .iter()

@@ -51,7 +51,7 @@ fn broken_requests_do_no_harm() {
         format!("POST /v1/tokens HTTP/1.1\r\n{auth}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}}}}"),
         format!("POST /v1/tokens HTTP/1.1\r\n{auth}Content-Length: -1\r\n\r\n"),
         format!("POST /v1/tokens HTTP/1.1\r\n{auth}Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
-        "\x16\x03\x01\x00\x05hello".to_owned(),
+        "\x16\x03\x01\x00\x05hello\r\n\r\n".to_owned(),
         "GET / HTTP/9.9\r\n\r\n".to_owned(),
     ] {
         let text = says_of(&garbage);

@@ -19,7 +19,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     sync::watch,
     time::timeout,
@@ -53,6 +53,10 @@ const IDLE: Duration = Duration::from_mins(1);
 const ASKED: Duration = Duration::from_secs(30);
 /// How long answers may take to end when they are asked to.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How long an alert may take to arrive.
+const LINGER: Duration = Duration::from_secs(1);
+/// So many pieces are read meanwhile.
+const LINGER_READS: u32 = 32;
 /// How long somebody may take to hear that there is no room.
 const TOLD: Duration = Duration::from_secs(5);
 /// Longest head of a request.
@@ -103,9 +107,11 @@ pub(super) async fn serve(stream: TcpStream, from: SocketAddr, door: Door) {
     let mut changes = door.server.shared.certificates.changes();
     // What is so now is judged below.
     changes.mark_unchanged();
-    // Garbage, an old version, a certificate that is none of ours: the other end is told by an alert.
-    let Ok(Ok(tls)) = timeout(HANDSHAKE, acceptor.accept(wire)).await else {
-        return;
+    let tls = match timeout(HANDSHAKE, acceptor.accept(wire).into_fallible()).await {
+        Ok(Ok(tls)) => tls,
+        // Garbage, an old version, a certificate that is none of ours: the other end was told by an alert.
+        Ok(Err((_, wire))) => return linger(wire).await,
+        Err(_) => return,
     };
     let (_, session) = tls.get_ref();
     let is_second = session.alpn_protocol() == Some(b"h2");
@@ -129,6 +135,23 @@ pub(super) async fn serve(stream: TcpStream, from: SocketAddr, door: Door) {
     };
     let held = fingerprint.map(|fingerprint| (fingerprint, changes));
     speak(tls, (peer, held), way, door, room, full, is_second).await;
+}
+
+/// Ends a connection so that what was said last arrives: what the other end has sent meanwhile is read, as a socket
+/// that is closed with unread bytes in it takes back what it has sent.
+async fn linger(mut wire: Wire) {
+    // It may be gone already.
+    let _ = wire.shutdown().await;
+    let rest = async {
+        let mut buffer = [0; 4096];
+        for _ in 0..LINGER_READS {
+            if !matches!(wire.read(&mut buffer).await, Ok(1..)) {
+                return;
+            }
+        }
+    };
+    // Whoever goes on talking is not listened to.
+    let _ = timeout(LINGER, rest).await;
 }
 
 /// A dead peer is found out within two minutes.
