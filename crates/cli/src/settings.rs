@@ -73,6 +73,7 @@ const fn asks(command: &Command) -> Asks {
         | Command::Validate(_)
         | Command::Import(_)
         | Command::Host(_)
+        | Command::Docs(_)
         | Command::Settings {
             verb: Some(SettingsVerb::Check { .. }),
         } => Asks::Nobody,

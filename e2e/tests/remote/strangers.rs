@@ -114,6 +114,23 @@ fn until_closed(mut raw: Raw) -> (Duration, String) {
     (start.elapsed(), text)
 }
 
+/// Asks for more and more and takes nothing of it, until the other end has had enough.
+fn until_given_up(at: SocketAddr) -> Duration {
+    let mut raw = Raw::connect(at);
+    raw.0.set_nonblocking(true).expect("our own");
+    let request = format!("GET /docs HTTP/1.1\r\nHost: {at}\r\n\r\n");
+    let start = Instant::now();
+    wait_until("the end of a connection", LONG * 2, || {
+        use std::io::Write as _;
+        match raw.0.write(request.as_bytes()) {
+            Ok(_) => Err("it takes more".to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err("it waits".to_owned()),
+            Err(_) => Ok(()),
+        }
+    });
+    start.elapsed()
+}
+
 #[test]
 fn who_is_slow_is_cut_off() {
     let home = Home::new();
@@ -135,6 +152,7 @@ fn who_is_slow_is_cut_off() {
         );
         until_closed(raw)
     };
+    let slow_reader = std::thread::spawn(move || until_given_up(at));
     let threads = [
         std::thread::spawn(slow_head),
         std::thread::spawn(silent),
