@@ -371,7 +371,7 @@ fn ended(name: &str, code: Option<i32>) -> String {
 }
 
 /// Reads up to the greeting; `false`: the program has ended before.
-async fn greeting(output: &mut (impl AsyncRead + Unpin + tokio::io::AsyncBufRead)) -> std::io::Result<bool> {
+async fn greeting(output: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> std::io::Result<bool> {
     let mut noise = output.take(NOISE_MAX);
     let mut line = Vec::new();
     loop {
