@@ -57,7 +57,9 @@ fn listed(list: &CertificateList) -> String {
             time::date(authority.not_after),
         )),
         None => {
-            text.push_str("authority  none yet; `upkeep cert init` makes it, and so does whatever needs it\n")
+            text.push_str(
+                "authority  none yet; `upkeep cert init` makes it, and so does whatever needs it\n",
+            );
         }
     }
     match &list.server {

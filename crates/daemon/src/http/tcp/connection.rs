@@ -99,7 +99,14 @@ pub(super) async fn serve(stream: TcpStream, from: SocketAddr, door: Door) {
             reached,
             encrypted: false,
         };
-        return speak(wire, (peer, None), way, door, room, full, false).await;
+        let met = Met {
+            peer,
+            held: None,
+            way,
+            full,
+            is_second: false,
+        };
+        return speak(wire, met, door, room).await;
     }
     let Some(acceptor) = door.server.shared.certificates.acceptor() else {
         return;
@@ -134,7 +141,14 @@ pub(super) async fn serve(stream: TcpStream, from: SocketAddr, door: Door) {
         encrypted: true,
     };
     let held = fingerprint.map(|fingerprint| (fingerprint, changes));
-    speak(tls, (peer, held), way, door, room, full, is_second).await;
+    let met = Met {
+        peer,
+        held,
+        way,
+        full,
+        is_second,
+    };
+    speak(tls, met, door, room).await;
 }
 
 /// Ends a connection so that what was said last arrives: what the other end has sent meanwhile is read, as a socket
@@ -184,15 +198,25 @@ async fn revoked(server: &Server, held: &mut Held) {
     }
 }
 
-async fn speak(
-    wire: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    (peer, mut held): (Peer, Held),
+/// What a connection has told of itself before its first request.
+struct Met {
+    peer: Peer,
+    held: Held,
     way: Way,
-    door: Door,
-    room: Room,
+    /// Why there is no room for it.
     full: Option<&'static str>,
+    /// HTTP/2 was agreed on.
     is_second: bool,
-) {
+}
+
+async fn speak(wire: impl AsyncRead + AsyncWrite + Unpin + 'static, met: Met, door: Door, room: Room) {
+    let Met {
+        peer,
+        mut held,
+        way,
+        full,
+        is_second,
+    } = met;
     let Door {
         server,
         role,
