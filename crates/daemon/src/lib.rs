@@ -26,6 +26,8 @@
 //! | `log-sinks` | hands log lines to journals and syslogs; tells of logs that cannot be written | the log files | events |
 //! | `otlp`, while it is set | [`otlp`]: pushes figures and log lines; a runtime of its own | newest figures, the log files, settings | requests, events |
 //! | `http` | HTTP runtime (current-thread) | the unix socket | commands, answers, streams |
+//! | · `tcp`, `connection` tasks | [`http::tcp`]: listeners over TCP and their connections (a `LocalSet`) | TCP, settings | the same |
+//! | · `certificates` task | [`certs::Certificates::keep`]: the listener's certificate, once a minute | the clock, files, settings | another certificate |
 //! | `http` blocking pool | reading log files | | lines |
 //! | `alerts` | [`alerts`]: who is told of what; a runtime of its own | events, levels, settings | messages |
 //! | `crashes` | [`crashes`]: a dossier of each abnormal exit | the event log | files |
