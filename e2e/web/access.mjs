@@ -2,7 +2,7 @@
 
 import {scenario, signIn} from "./common.mjs";
 
-await scenario(async ({input, open, check, until}) => {
+await scenario(async ({input, open, ask, check, until}) => {
   const {page} = await signIn(open, input, {hash: "#/access"});
   await page.click("text=New token");
   await page.fill("dialog input[name=name]", "phone");
@@ -18,6 +18,14 @@ await scenario(async ({input, open, check, until}) => {
   await page.reload();
   await page.waitForSelector('[data-token="phone"]');
   check(!(await page.content()).includes(secret), "the token is shown again");
+
+  // The line of a shell that was shown does the same.
+  check(cli === "upkeep token create phone --role operator --expires 30d --app steady", cli);
+  await ask("run", cli.replace("phone", "tablet"));
+  await page.reload();
+  const row = (name) => page.innerText(`[data-token="${name}"]`);
+  await page.waitForSelector('[data-token="tablet"]');
+  check(/operator\s+apps steady/.test(await row("tablet")) && /operator\s+apps steady/.test(await row("phone")), await row("tablet"));
 
   // It is good for what it says.
   const other = await signIn(open, input, {token: secret});

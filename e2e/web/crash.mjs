@@ -1,8 +1,11 @@
 // Signing in; a program that ends with 1 and is started again, seen without loading the page anew; what that costs.
 
+import {request} from "node:http";
+
 import {complaints, scenario, signIn, stateOf} from "./common.mjs";
 
 await scenario(async ({input, open, ask, check, until, browser}) => {
+  await served(input, check);
   // A stranger sees nothing, and a wrong token is told.
   const {page, console: said, requests} = await open(input.url);
   await page.waitForSelector("input[name=token]");
@@ -63,6 +66,37 @@ await scenario(async ({input, open, ask, check, until, browser}) => {
   const cold = await measure(browser, input, ask);
   return {seen, crashSeen, ...cold};
 });
+
+/** What comes over the wire, path by path as it is written. */
+function asked(url, path, headers = {}) {
+  return new Promise((done, failed) => {
+    const {hostname, port, host} = new URL(url);
+    const sent = request({hostname, port, path, headers: {host, ...headers}}, (given) => {
+      given.resume();
+      given.on("end", () => done(given));
+    });
+    sent.on("error", failed);
+    sent.end();
+  });
+}
+
+/** The client is open, in the form that browsers take, under a strict policy; nothing else is. */
+async function served({url}, check) {
+  const page = await asked(url, "/", {"accept-encoding": "gzip"});
+  check(page.statusCode === 200 && page.headers["content-encoding"] === "gzip", `${page.statusCode}`);
+  const policy = page.headers["content-security-policy"];
+  for (const part of ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"]) {
+    check(policy.includes(part) && !policy.includes("unsafe"), policy);
+  }
+  check(page.headers["cache-control"] === "no-cache", page.headers["cache-control"]);
+  check(page.headers["x-content-type-options"] === "nosniff", "types are guessed");
+  const again = await asked(url, "/", {"if-none-match": page.headers.etag});
+  check(again.statusCode === 304, `${again.statusCode} for what is known`);
+  for (const path of ["/../Cargo.toml", "/src/../../Cargo.toml", "/src/..%2f..%2fCargo.toml", "/vendor/README.md", "/src/", "//etc/passwd", "/v1/apps"]) {
+    const answer = await asked(url, path);
+    check(answer.statusCode === 401 || answer.statusCode === 404 || answer.statusCode === 400, `${path}: ${answer.statusCode}`);
+  }
+}
 
 async function measure(browser, input, ask) {
   const runs = [];

@@ -4,13 +4,14 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
+    net::TcpListener,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use upkeep_e2e::{Http, LONG, apply, kill_daemon};
-use upkeep_testkit::{Following, Home, browser, pass, wait_until};
+use upkeep_testkit::{Home, browser, pass, wait_until};
 
 /// For a whole scenario.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -19,7 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(100);
 struct Site {
     home: Home,
     url: String,
-    _listener: Following,
 }
 
 impl Site {
@@ -29,17 +29,19 @@ impl Site {
         let home = Home::new();
         let apps = apps(&home);
         apply(&home, &apps);
-        let mut command = std::process::Command::new("node");
-        command
-            .arg(scenario("proxy"))
-            .arg(home.path().join("run/api.sock"))
-            .stdin(std::process::Stdio::piped());
-        let listener = Following::start(command);
-        let port = listener.next_line(LONG).expect("a port");
+        // The port has to be known: a new daemon listens on the same one.
+        let port = wait_until("a port to listen on", LONG, || {
+            let port = free_port();
+            let output = home.cmd(["web", "--listen", &format!("127.0.0.1:{port}")]);
+            if output.code == 0 {
+                Ok(port)
+            } else {
+                Err(format!("{output:?}"))
+            }
+        });
         Self {
             url: format!("http://127.0.0.1:{port}/"),
             home,
-            _listener: listener,
         }
     }
 
@@ -74,6 +76,12 @@ impl Site {
             json!("done")
         })
     }
+}
+
+/// A port that nobody listens on just now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("it is bound").port()
 }
 
 fn scenario(name: &str) -> PathBuf {
@@ -285,7 +293,22 @@ fn a_killed_daemon_is_waited_for() {
 #[test]
 fn a_token_is_shown_once_and_revoked() {
     let site = Site::with(|home| vec![steady(home), crasher(home)]);
-    site.run("access", &Value::Null, asks_nothing);
+    site.run("access", &Value::Null, |home, word, more| {
+        assert_eq!(word, "run");
+        let line = more.as_str().expect("a line of a shell");
+        home.ok(line.split(' ').skip(1));
+    });
+}
+
+#[test]
+fn any_static_host_serves_it_whose_origin_is_allowed() {
+    let site = Site::with(|home| vec![steady(home)]);
+    let port = free_port();
+    site.home
+        .ok(["web", "--origin", &format!("http://127.0.0.1:{port}")]);
+    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web");
+    let web = web.canonicalize().expect("the client");
+    site.run("static", &json!({"web": web, "port": port}), asks_nothing);
 }
 
 /// The numbers depend on the machine: nothing else may run beside.

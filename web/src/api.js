@@ -133,16 +133,17 @@ export class Api {
       await visible(signal);
       if (signal.aborted) return;
       const rest = restWhenHidden(signal);
+      const silence = watchSilence();
       try {
         const response = await this.ask("GET", path, {
           query: {...query, follow: true},
           headers: {accept: "text/event-stream", ...(last ? {"last-event-id": last} : {})},
-          signal: rest.signal,
+          signal: AbortSignal.any([rest.signal, silence.signal]),
           patience: 2 ** 31 - 1,
         });
         onState({state: "open", resumed: last !== null});
         failures = 0;
-        for await (const event of events(response.body)) {
+        for await (const event of events(response.body, silence.heard)) {
           if (event.id) last = event.id;
           if (event.data) onEvent(JSON.parse(event.data), event);
         }
@@ -152,7 +153,10 @@ export class Api {
         if (signal.aborted) return;
         if (rest.resting()) continue;
         const refusal =
-          error instanceof Refusal ? error : new Refusal(0, {message: String(error.message), code: "unreachable"});
+          error instanceof Refusal ? error : new Refusal(0, {
+                message: silence.signal.aborted ? "nothing was heard any more" : String(error.message),
+                code: "unreachable",
+              });
         if (last && (refusal.status === 422 || refusal.status === 400)) {
           // An id that the server no longer understands: begin anew.
           last = null;
@@ -164,6 +168,7 @@ export class Api {
         onState({state: "lost", refusal, next: Date.now() + pause});
         await delay(pause, signal);
       } finally {
+        silence.done();
         rest.done();
       }
     }
@@ -204,6 +209,19 @@ export function visible(signal) {
   });
 }
 
+/** The server says something at least every 15 s: after so much silence the connection is dead, whoever says otherwise. */
+const SILENCE = 50_000;
+
+function watchSilence() {
+  const controller = new AbortController();
+  let timer;
+  const heard = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => controller.abort(), SILENCE);
+  };
+  return {signal: controller.signal, heard, done: () => clearTimeout(timer)};
+}
+
 /** How long a hidden page keeps its streams. */
 const HIDDEN = 30_000;
 
@@ -232,14 +250,16 @@ function restWhenHidden(signal) {
   };
 }
 
-/** Server-sent events of a body: `id` and `data` of each; comments are passed over. */
-export async function* events(body) {
+/** Server-sent events of a body: `id` and `data` of each; comments are passed over, but `heard` is told of them too. */
+export async function* events(body, heard = () => {}) {
+  heard();
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {
       const {value, done} = await reader.read();
       if (done) return;
+      heard();
       rest += value;
       let end;
       while ((end = rest.indexOf("\n\n")) >= 0) {

@@ -1,5 +1,6 @@
 // What is known of the machine now. One loop asks for the apps every other second; the stream of events makes it ask at
-// once when something happens. Views look at cells and never ask for the list themselves.
+// once when something happens. Views look at cells and never ask for the list themselves. (`/v1/apps?follow=true` would tell
+// states alone, twice a second: figures would have to be asked for besides, and a crash would be seen later.)
 //
 // An app's short history, for its sparkline, begins with `/v1/metrics` (asked for the apps that are in sight) and goes on
 // with what each answer says.

@@ -127,7 +127,7 @@ function Make({api, roles, cancel, done}) {
   const [where, setWhere] = useState("");
   const [reason, setReason] = useState("");
   const apps = where.split(/[\s,]+/).filter(Boolean);
-  const cli = ["upkeep token create", quoted(name || "NAME"), `--role ${quoted(chosen)}`, life ? `--expires ${life}s` : "", ...apps.map((app) => `--app ${quoted(app)}`), reason && `--reason ${quoted(reason)}`].filter(Boolean).join(" ");
+  const cli = ["upkeep token create", quoted(name || "NAME"), `--role ${quoted(chosen)}`, life ? `--expires ${life % 86_400 ? `${life / 3600}h` : `${life / 86_400}d`}` : "", ...apps.map((app) => `--app ${quoted(app)}`), reason && `--reason ${quoted(reason)}`].filter(Boolean).join(" ");
   const send = async () => {
     const body = {name, roles: [chosen], reason: reason || undefined};
     if (life) body.expires_at = Math.floor(Date.now() / 1000) + life;
