@@ -42,6 +42,7 @@ await scenario(async ({input, open, ask, check, until}) => {
     return /to stderr/.test(shown) && !/first wave/.test(shown);
   });
   await page.selectOption("select[name=stream]", "");
+  await until("both again, followed", async () => /first wave/.test(await text()) && /following/.test(await page.innerText(".logs .status")));
 
   // Many lines at once: all are there, in order, and only so many are kept.
   await ask("flood", 7000);

@@ -31,6 +31,7 @@ export function short(value) {
 /** A span in its largest units: `3 d 4 h`. */
 export function span(seconds) {
   if (seconds === null || seconds === undefined) return "–";
+  if (seconds > 0 && seconds < 1) return `${Math.ceil(seconds * 1000)} ms`;
   const whole = Math.max(0, Math.floor(seconds));
   if (whole < 60) return `${whole} s`;
   const minutes = Math.floor(whole / 60);

@@ -2,6 +2,7 @@
 // "remember" is ticked, and nowhere else.
 
 import {Api, delay} from "./api.js";
+import {device, tab} from "./shelf.js";
 import {cell} from "./view.js";
 
 const KEY = "upkeep.session";
@@ -14,9 +15,9 @@ export const session = cell({phase: "starting"});
 const own = new URL("./", document.baseURI).href;
 
 function stored() {
-  for (const storage of [sessionStorage, localStorage]) {
+  for (const shelf of [tab, device]) {
     try {
-      const kept = JSON.parse(storage.getItem(KEY));
+      const kept = JSON.parse(shelf.read(KEY));
       if (kept && typeof kept.base === "string") return kept;
     } catch {
       // Somebody else's, or broken: as good as none.
@@ -26,8 +27,8 @@ function stored() {
 }
 
 function forget() {
-  sessionStorage.removeItem(KEY);
-  localStorage.removeItem(KEY);
+  tab.drop(KEY);
+  device.drop(KEY);
 }
 
 function api(base, token) {
@@ -86,7 +87,7 @@ export async function signIn(base, token, remember) {
   try {
     const who = await with_.get("v1/whoami");
     forget();
-    (remember ? localStorage : sessionStorage).setItem(KEY, JSON.stringify({base: where.href, token}));
+    (remember ? device : tab).write(KEY, JSON.stringify({base: where.href, token}));
     session.set({phase: "in", api: with_, who, served});
     return null;
   } catch (refusal) {

@@ -1,9 +1,10 @@
 // Dark, light, or as the system has it. Kept in the browser; it is no secret.
 
+import {device} from "./shelf.js";
 import {cell} from "./view.js";
 
 const KEY = "upkeep.theme";
-const kept = localStorage.getItem(KEY);
+const kept = device.read(KEY);
 
 export const theme = cell(["dark", "light"].includes(kept) ? kept : "system");
 
@@ -15,8 +16,8 @@ function show() {
 }
 
 theme.watch(() => {
-  if (theme.get() === "system") localStorage.removeItem(KEY);
-  else localStorage.setItem(KEY, theme.get());
+  if (theme.get() === "system") device.drop(KEY);
+  else device.write(KEY, theme.get());
   show();
 });
 show();
