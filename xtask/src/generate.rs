@@ -1,8 +1,10 @@
 //! Files that are made from the code: never edited, and checked in CI to be fresh.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, bail};
+
+use upkeep_docs::{api::document::Document, import, trouble::Trouble};
 
 use crate::shell;
 
@@ -44,6 +46,8 @@ pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
         fs::write(&path, text).with_context(|| format!("failed to write {name}"))?;
         println!("{name} written");
     }
+    let pages = reference(mode)?;
+    stale.extend(pages.iter().map(String::as_str));
     if !stale.is_empty() {
         bail!(
             "not as the code has it: {}; run `cargo xtask generate`",
@@ -51,6 +55,30 @@ pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The pages of `docs/reference/api` that nobody has changed by hand, made anew from the document; those that are stale.
+fn reference(mode: Mode) -> anyhow::Result<Vec<String>> {
+    let place = shell::root().join("docs/reference");
+    let told = |troubles: Vec<Trouble>| {
+        let lines: Vec<_> = troubles.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", lines.join("\n"))
+    };
+    let document = Document::read(&place.join("openapi.json")).map_err(|trouble| told(vec![trouble]))?;
+    let imported = import::import(&document, &place.join("api"), mode == Mode::Check).map_err(told)?;
+    let name = |path: &PathBuf| {
+        path.strip_prefix(shell::root())
+            .unwrap_or(path)
+            .display()
+            .to_string()
+    };
+    if mode == Mode::Write {
+        for path in &imported.written {
+            println!("{} written", name(path));
+        }
+        return Ok(Vec::new());
+    }
+    Ok(imported.written.iter().map(name).collect())
 }
 
 /// Every verb with its help, as the binary itself prints it.

@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::{
     api::{
         document::{Content, Document, Operation, Parameter, follow},
-        example,
+        example::{self, Words},
     },
     encode::short_digest,
     page::{Method, slug},
@@ -70,6 +70,9 @@ pub fn import(document: &Document, folder: &Path, dry: bool) -> Result<Imported,
         None
     };
     let pages = site.as_ref().map_or(&[][..], |site| &site.pages);
+    let words = site
+        .as_ref()
+        .map_or_else(|| words_of(folder), |site| site.config.examples.clone());
     let mut imported = Imported::default();
     let mut names: BTreeSet<String> = pages.iter().map(|page| page.inside.clone()).collect();
     let mut calls: BTreeSet<(Method, String)> = BTreeSet::new();
@@ -78,7 +81,7 @@ pub fn import(document: &Document, folder: &Path, dry: bool) -> Result<Imported,
         let there = pages.iter().find(|page| {
             page.method == Some(operation.method) && page.path.as_deref() == Some(&operation.path)
         });
-        let text = signed(&page(document, operation));
+        let text = signed(&page(document, operation, &words));
         let path = match there {
             Some(page) => {
                 let path = folder.join(&page.inside);
@@ -116,6 +119,12 @@ pub fn import(document: &Document, folder: &Path, dry: bool) -> Result<Imported,
         write::write(&config, &site_config(document)).map_err(|error| failed(&config, error))?;
     }
     Ok(imported)
+}
+
+/// Words of a folder that has no pages yet.
+fn words_of(folder: &Path) -> Words {
+    let config = fs::read_to_string(folder.join("_config.yml")).unwrap_or_default();
+    crate::site::examples(&config)
 }
 
 fn has_pages(folder: &Path) -> bool {
@@ -179,7 +188,7 @@ fn is_made(text: &str) -> bool {
     digest.is_some_and(|digest| digest == short_digest(&rest))
 }
 
-fn page(document: &Document, operation: &Operation) -> String {
+fn page(document: &Document, operation: &Operation, words: &Words) -> String {
     let mut out = String::from("---\n");
     let title = match (&*operation.summary, &*operation.id) {
         ("", "") => format!("{} {}", operation.method.name(), operation.path),
@@ -197,20 +206,20 @@ fn page(document: &Document, operation: &Operation) -> String {
     if operation.deprecated {
         out.push_str("**This call is on its way out.**\n\n");
     }
-    let words = if operation.description.is_empty() {
+    let told = if operation.description.is_empty() {
         &operation.summary
     } else {
         &operation.description
     };
-    if !words.is_empty() {
-        let _ = writeln!(out, "{}\n", words.trim());
+    if !told.is_empty() {
+        let _ = writeln!(out, "{}\n", told.trim());
     }
-    request(&mut out, document, operation);
-    response(&mut out, document, operation);
+    request(&mut out, document, operation, words);
+    response(&mut out, document, operation, words);
     format!("{}\n", out.trim_end())
 }
 
-fn request(out: &mut String, document: &Document, operation: &Operation) {
+fn request(out: &mut String, document: &Document, operation: &Operation, words: &Words) {
     out.push_str("### Request\n\n");
     for (place, heading) in [("path", "Path"), ("query", "Query"), ("header", "Headers")] {
         let rows: Vec<_> = operation
@@ -247,16 +256,16 @@ fn request(out: &mut String, document: &Document, operation: &Operation) {
     if !body.required {
         out.push_str("The body may be left out.\n\n");
     }
-    sample(out, document, body, true);
+    sample(out, document, body, true, words);
 }
 
-fn response(out: &mut String, document: &Document, operation: &Operation) {
+fn response(out: &mut String, document: &Document, operation: &Operation, words: &Words) {
     out.push_str("### Response\n\n");
     if let Some(answer) = operation.success() {
         if let Ok(status) = answer.status.parse::<u16>() {
             let _ = writeln!(out, "```http\nHTTP/1.1 {status} {}\n```\n", reason(status));
         }
-        sample(out, document, &answer.content, false);
+        sample(out, document, &answer.content, false, words);
         if let Some(schema) = answer
             .content
             .schema
@@ -277,21 +286,21 @@ fn response(out: &mut String, document: &Document, operation: &Operation) {
     }
 }
 
-fn sample(out: &mut String, document: &Document, content: &Content, request: bool) {
+fn sample(out: &mut String, document: &Document, content: &Content, request: bool, words: &Words) {
     if content.media.is_empty() {
         return;
     }
     if !content.is_json() {
         let _ = writeln!(out, "The body is `{}`.\n", content.media);
         if let Some(item) = &content.item {
-            let value = example::of_schema(&document.root, item, request);
+            let value = example::of_schema(&document.root, item, request, words);
             let _ = writeln!(out, "One of its items:\n\n{}", block(&value));
         }
         return;
     }
     let value = match (&content.example, &content.schema) {
         (Some(example), _) => example.clone(),
-        (None, Some(schema)) => example::of_schema(&document.root, schema, request),
+        (None, Some(schema)) => example::of_schema(&document.root, schema, request, words),
         (None, None) => return,
     };
     let _ = writeln!(out, "{}", block(&value));

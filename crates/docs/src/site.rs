@@ -12,7 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use upkeep_model::file::{Position, tree};
+use upkeep_model::file::{
+    Position,
+    tree::{self, Node},
+};
 
 use crate::{
     page::{
@@ -45,6 +48,8 @@ pub struct Config {
     pub api_url: String,
     /// A sentence below the title.
     pub description: Option<String>,
+    /// Words that `import` puts into samples, by the name of what they stand for.
+    pub examples: BTreeMap<String, String>,
     /// Every key with a scalar, for `{{ site.KEY }}`.
     scalars: BTreeMap<String, String>,
 }
@@ -253,8 +258,21 @@ fn read_config(source: Option<&Source>, troubles: &mut Vec<Trouble>) -> Config {
             |url| url.trim_end_matches('/').to_owned(),
         ),
         description: get("description"),
+        examples: source.map(|source| examples(&source.text)).unwrap_or_default(),
         scalars,
     }
+}
+
+/// `examples` of a `_config.yml`: scalars by name.
+pub(crate) fn examples(config: &str) -> BTreeMap<String, String> {
+    let Ok(node) = tree::read_yaml(config) else {
+        return BTreeMap::new();
+    };
+    let entries = node.get("examples").map(Node::entries).unwrap_or_default();
+    entries
+        .iter()
+        .filter_map(|entry| Some((entry.key.clone(), entry.node.as_text()?.to_owned())))
+        .collect()
 }
 
 /// The day and the rest of `YYYY-MM-DD-rest`.

@@ -2,20 +2,28 @@
 //!
 //! Made-up values are short and always the same, so that pages made twice are equal.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::document::at_reference;
 
-/// Deeper than this, a schema that holds itself is left empty.
-const MAX_DEPTH: usize = 8;
-/// Keys of a map that need not be there are shown up to this depth.
+/// Values within values: deeper than this nothing is made.
+const MAX_DEPTH: usize = 12;
+/// Keys of a map that need not be there are shown up to this depth,
 const OPTIONAL_DEPTH: usize = 4;
+/// and if they hold maps and lists themselves, up to this one: samples that go over pages teach nobody.
+const OPTIONAL_PARTS_DEPTH: usize = 1;
+
+/// Words for names, where the document gives no examples: `name: shop`.
+pub type Words = BTreeMap<String, String>;
 
 /// A value for a schema. `request` leaves out what is read-only, an answer what is write-only.
-pub fn of_schema(root: &Value, schema: &Value, request: bool) -> Value {
+pub fn of_schema(root: &Value, schema: &Value, request: bool, words: &Words) -> Value {
     let mut maker = Maker {
         root,
         request,
+        words,
         open: Vec::new(),
     };
     maker.make(schema, "", 0).unwrap_or_default()
@@ -24,6 +32,7 @@ pub fn of_schema(root: &Value, schema: &Value, request: bool) -> Value {
 struct Maker<'a> {
     root: &'a Value,
     request: bool,
+    words: &'a Words,
     /// References that are being followed: one that holds itself ends there.
     open: Vec<String>,
 }
@@ -55,7 +64,7 @@ impl Maker<'_> {
             }
             self.open.push(reference.to_owned());
             let made = at_reference(self.root, reference)
-                .map_or(Some(Value::Null), |target| self.make(target, name, depth + 1));
+                .map_or(Some(Value::Null), |target| self.make(target, name, depth));
             self.open.pop();
             return made;
         }
@@ -63,7 +72,7 @@ impl Maker<'_> {
             if let Some(forms) = schema.get(key).and_then(Value::as_array) {
                 // `null` is the form that shows least.
                 let best = forms.iter().find(|form| form["type"] != "null").or(forms.first());
-                let made = best.and_then(|form| self.make(form, name, depth + 1));
+                let made = best.and_then(|form| self.make(form, name, depth));
                 if !schema.contains_key("properties")
                     && let Some(made) = made
                 {
@@ -75,7 +84,7 @@ impl Maker<'_> {
             let mut whole = Map::new();
             let mut other = None;
             for part in parts.iter().cloned().chain([without(schema, "allOf")]) {
-                match self.make(&part, name, depth + 1)? {
+                match self.make(&part, name, depth)? {
                     Value::Object(entries) => whole.extend(entries),
                     value => other = other.or(Some(value)),
                 }
@@ -101,12 +110,25 @@ impl Maker<'_> {
             _ if schema.contains_key("items") => "array",
             _ => "object",
         };
-        let least = schema.get("minimum").cloned();
+        let least = schema
+            .get("minimum")
+            .filter(|least| least.as_f64().is_some_and(|least| least > 1.0))
+            .cloned();
         match kind {
             "boolean" => json!(true),
-            "integer" => least.unwrap_or_else(|| whole(schema, name)),
-            "number" => least.unwrap_or_else(|| json!(0.5)),
-            "string" => json!(text(schema, name)),
+            "integer" => self
+                .word(name)
+                .and_then(|word| word.parse::<i64>().ok())
+                .map(Value::from)
+                .or(least)
+                .unwrap_or_else(|| whole(schema, name)),
+            "number" => self
+                .word(name)
+                .and_then(|word| word.parse::<f64>().ok())
+                .map(Value::from)
+                .or(least)
+                .unwrap_or_else(|| fraction(schema, name)),
+            "string" => json!(text(schema, self.word(name).unwrap_or(name))),
             "null" => Value::Null,
             "array" => {
                 let each = schema.get("items").filter(|_| depth < MAX_DEPTH);
@@ -116,6 +138,10 @@ impl Maker<'_> {
             }
             _ => self.object(schema, depth),
         }
+    }
+
+    fn word(&self, name: &str) -> Option<&str> {
+        self.words.get(name).map(String::as_str)
     }
 
     fn object(&mut self, schema: &Map<String, Value>, depth: usize) -> Value {
@@ -141,6 +167,7 @@ impl Maker<'_> {
                 continue;
             }
             match self.make(of, name, depth + 1) {
+                Some(Value::Object(_) | Value::Array(_)) if !needed && depth >= OPTIONAL_PARTS_DEPTH => {}
                 Some(value) => drop(out.insert(name.clone(), value)),
                 None if needed => drop(out.insert(name.clone(), Value::Object(Map::new()))),
                 None => {}
@@ -162,18 +189,31 @@ fn without(schema: &Map<String, Value>, key: &str) -> Value {
     Value::Object(rest)
 }
 
-/// A number that looks like what its name says.
+/// 2026-11-23 00:00 UTC.
+const TIME: i64 = 1_795_392_000;
+
+/// Whether a name is that of a time.
+fn is_time(name: &str) -> bool {
+    matches!(name, "at" | "time" | "since" | "until" | "due" | "next") || name.ends_with("_at")
+}
+
+/// A number that looks like what its name says, within its bounds.
 fn whole(schema: &Map<String, Value>, name: &str) -> Value {
-    let most = schema.get("maximum").and_then(Value::as_i64).unwrap_or(i64::MAX);
-    let time = name == "at" || name.ends_with("_at") || name == "time" || name == "since" || name == "until";
-    let number = if name.ends_with("_ms") && !time {
-        1500
-    } else if time {
-        // 2026-11-23 00:00 UTC.
-        1_795_392_000
-    } else {
-        1
+    let number = match name {
+        _ if is_time(name) => TIME,
+        "port" => 3000,
+        "pid" => 4711,
+        _ if name.ends_with("_ms") => 1500,
+        _ if name.ends_with("_bytes") || name == "bytes" => 1_048_576,
+        _ => 1,
     };
+    let most = schema.get("maximum").and_then(Value::as_i64).unwrap_or(i64::MAX);
+    json!(number.min(most))
+}
+
+fn fraction(schema: &Map<String, Value>, name: &str) -> Value {
+    let most = schema.get("maximum").and_then(Value::as_f64).unwrap_or(f64::MAX);
+    let number: f64 = if is_time(name) { 1_795_392_000.5 } else { 0.5 };
     json!(number.min(most))
 }
 
@@ -218,19 +258,22 @@ mod tests {
                 "kind": {"enum": ["a", "b"]},
                 "children": {"type": "array", "items": {"$ref": "#/components/schemas/tree"}},
                 "maybe": {"oneOf": [{"type": "null"}, {"type": "integer", "minimum": 3}]},
-                "some": {"type": ["null", "string"], "format": "uuid"},
+                "some": {"type": ["null", "string"], "minLength": 3},
                 "map": {"type": "object", "additionalProperties": {"type": "number"}},
                 "id": {"type": "integer", "readOnly": true},
                 "both": {"allOf": [{"required": ["x"], "properties": {"x": {"const": 5}}}], "properties": {"y": {"default": 7}}},
             }},
         }}});
         let schema = json!({"$ref": "#/components/schemas/tree"});
-        let value = of_schema(&root, &schema, false);
+        let words = Words::from([("some".to_owned(), "a word".to_owned())]);
+        let value = of_schema(&root, &schema, false, &words);
         assert_eq!(Judge::new(&root, false, Way::Response).judge(&schema, &value), []);
         assert_eq!(value["name"], "namexx");
         assert_eq!(value["both"], json!({"x": 5, "y": 7}));
+        assert_eq!(value["children"], json!([]));
         assert_eq!(value["maybe"], 3);
+        assert_eq!(value["some"], "a word");
         assert_eq!(value["id"], 1);
-        assert_eq!(of_schema(&root, &schema, true).get("id"), None);
+        assert_eq!(of_schema(&root, &schema, true, &words).get("id"), None);
     }
 }

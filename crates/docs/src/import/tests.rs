@@ -83,8 +83,14 @@ fn what_is_written_passes_the_check_and_is_not_written_twice() {
 #[test]
 fn a_page_says_what_the_document_says() {
     let document = document(API);
-    insta::assert_snapshot!("post", signed(&page(&document, &document.operations[1])));
-    insta::assert_snapshot!("list", signed(&page(&document, &document.operations[0])));
+    insta::assert_snapshot!(
+        "post",
+        signed(&page(&document, &document.operations[1], &Words::new()))
+    );
+    insta::assert_snapshot!(
+        "list",
+        signed(&page(&document, &document.operations[0], &Words::new()))
+    );
 }
 
 #[test]
