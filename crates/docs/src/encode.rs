@@ -28,11 +28,11 @@ pub(crate) fn digest(text: &str) -> Vec<u8> {
 
 /// The first 16 hexadecimal digits of the SHA-256 of a text.
 pub fn short_digest(text: &str) -> String {
-    digest(text)
-        .iter()
+    let start = digest(text)
+        .into_iter()
         .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .fold(0, |start, byte| start << 8 | u64::from(byte));
+    format!("{start:016x}")
 }
 
 /// `%20` and the like; what is not UTF-8 afterwards is left as it was.

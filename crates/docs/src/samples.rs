@@ -271,18 +271,18 @@ fn literal(value: &Value, indent: usize) -> String {
             format!("[{}]", items.join(", "))
         }
         Value::Array(items) => {
-            let items: String = items
-                .iter()
-                .map(|item| format!("{inner}{},\n", literal(item, indent + 4)))
-                .collect();
-            format!("[\n{items}{outer}]")
+            let mut out = String::from("[\n");
+            for item in items {
+                let _ = writeln!(out, "{inner}{},", literal(item, indent + 4));
+            }
+            out + &outer + "]"
         }
         Value::Object(entries) => {
-            let entries: String = entries
-                .iter()
-                .map(|(key, value)| format!("{inner}{}: {},\n", quoted(key), literal(value, indent + 4)))
-                .collect();
-            format!("{{\n{entries}{outer}}}")
+            let mut out = String::from("{\n");
+            for (key, value) in entries {
+                let _ = writeln!(out, "{inner}{}: {},", quoted(key), literal(value, indent + 4));
+            }
+            out + &outer + "}"
         }
     }
 }

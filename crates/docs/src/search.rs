@@ -137,7 +137,9 @@ impl Index {
         }
         let (count, held) = (self.count as f64, pages.len() as f64);
         let rare = ((count - held + 0.5) / (held + 0.5)).ln_1p();
-        pages.values_mut().for_each(|score| *score *= rare);
+        for score in pages.values_mut() {
+            *score *= rare;
+        }
         pages
     }
 }

@@ -314,7 +314,7 @@ fn read_page(source: &Source, jekyll: bool, config: &Config, troubles: &mut Vec<
         source
             .inside
             .rsplit_once('.')
-            .map_or(source.inside.clone(), |(path, _)| path.to_owned())
+            .map_or_else(|| source.inside.clone(), |(path, _)| path.to_owned())
     };
     let Some((yaml, body, first_line)) = front::split(&text) else {
         // A folder's own word to whoever looks into it.

@@ -37,7 +37,7 @@ pub fn write(place: &Path, text: &str) -> io::Result<()> {
     let folder = place
         .parent()
         .filter(|folder| *folder != Path::new(""))
-        .unwrap_or(Path::new("."));
+        .unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(folder)?;
     let name = place.file_name().unwrap_or_default().to_string_lossy();
     let half = folder.join(format!(".{name}.{}", std::process::id()));

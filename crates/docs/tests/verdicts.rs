@@ -145,7 +145,7 @@ fn of_python(cases: &[(Value, Value)]) -> Vec<bool> {
 
 #[test]
 fn verdicts_are_those_of_python_s_jsonschema() {
-    let mut dice = Dice(0x5EED_0F_D0C5);
+    let mut dice = Dice(0x5EED_D0C5);
     let cases: Vec<(Value, Value)> = (0..6000).map(|_| (dice.schema(3), dice.value(3))).collect();
     let theirs = of_python(&cases);
     assert_eq!(theirs.len(), cases.len());

@@ -71,7 +71,10 @@ impl Maker<'_> {
         for key in ["oneOf", "anyOf"] {
             if let Some(forms) = schema.get(key).and_then(Value::as_array) {
                 // `null` is the form that shows least.
-                let best = forms.iter().find(|form| form["type"] != "null").or(forms.first());
+                let best = forms
+                    .iter()
+                    .find(|form| form["type"] != "null")
+                    .or_else(|| forms.first());
                 let made = best.and_then(|form| self.make(form, name, depth));
                 if !schema.contains_key("properties")
                     && let Some(made) = made
@@ -163,7 +166,8 @@ impl Maker<'_> {
             let shown = of.get(hidden) != Some(&Value::Bool(true))
                 && of.get("deprecated") != Some(&Value::Bool(true));
             let needed = required.contains(&name.as_str());
-            if !needed && !(shown && depth < OPTIONAL_DEPTH) {
+            let wanted = needed || (shown && depth < OPTIONAL_DEPTH);
+            if !wanted {
                 continue;
             }
             match self.make(of, name, depth + 1) {

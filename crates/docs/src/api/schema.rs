@@ -413,18 +413,22 @@ impl<'a> Judge<'a> {
             }
         }
         if let Some(more) = schema.get("additionalProperties") {
+            let before = verdict.faults.len();
             let known: Vec<&str> = properties
                 .into_iter()
                 .flatten()
                 .map(|(name, _)| name.as_str())
                 .collect();
-            self.rest(more, entries, &here, &known, (at, depth), verdict);
+            self.rest(more, entries, &here, (at, depth), verdict);
+            for fault in &mut verdict.faults[before..] {
+                hint(fault, at, &known);
+            }
             here.extend(entries.keys().cloned());
         }
         verdict.properties.extend(here);
         if let Some(more) = schema.get("unevaluatedProperties").filter(|_| !self.three_zero) {
             let seen = verdict.properties.clone();
-            self.rest(more, entries, &seen, &[], (at, depth), verdict);
+            self.rest(more, entries, &seen, (at, depth), verdict);
             verdict.properties.extend(entries.keys().cloned());
         }
     }
@@ -435,18 +439,15 @@ impl<'a> Judge<'a> {
         schema: &Value,
         entries: &Map<String, Value>,
         seen: &BTreeSet<String>,
-        known: &[&str],
         (at, depth): (&str, usize),
         verdict: &mut Verdict,
     ) {
         for (name, value) in entries.iter().filter(|(name, _)| !seen.contains(*name)) {
             let pointer = format!("{at}/{}", escape(name));
             if schema == &Value::Bool(false) {
-                let close = crate::trouble::did_you_mean(name, known)
-                    .map_or_else(String::new, |hint| format!("; {hint}"));
                 verdict.faults.push(Fault {
                     pointer,
-                    message: format!("`{}` is not in the schema{close}", name.escape_debug()),
+                    message: format!("`{}` is not in the schema", name.escape_debug()),
                 });
             } else {
                 verdict
@@ -545,6 +546,23 @@ impl<'a> Judge<'a> {
                 }
             }
         }
+    }
+}
+
+/// Adds what a key that is not in the schema was perhaps meant to be.
+fn hint(fault: &mut Fault, at: &str, known: &[&str]) {
+    let Some(name) = fault
+        .pointer
+        .strip_prefix(at)
+        .and_then(|rest| rest.strip_prefix('/'))
+    else {
+        return;
+    };
+    if fault.message.ends_with("is not in the schema")
+        && !name.contains('/')
+        && let Some(hint) = crate::trouble::did_you_mean(name, known)
+    {
+        fault.message = format!("{}; {hint}", fault.message);
     }
 }
 

@@ -136,7 +136,7 @@ pub(crate) fn read(file: &str, yaml: &str, troubles: &mut Vec<Trouble>) -> Optio
                 Ok(Some(title)) => front.title = title,
                 Ok(None) => {}
                 Err(kind) => {
-                    troubles.push(Trouble::error(file, at, format!("`title` is a text, not {kind}")))
+                    troubles.push(Trouble::error(file, at, format!("`title` is a text, not {kind}")));
                 }
             },
             "path" | "url_path" => match text(&entry.node) {

@@ -43,7 +43,8 @@ pub(crate) fn render(
         } else {
             "%}"
         };
-        let Some(length) = rest[start..].find(close) else {
+        // Behind the mark: `{%}` is not a whole one.
+        let Some(length) = rest[start + 2..].find(close).map(|length| length + 2) else {
             troubles.push(
                 Trouble::error(
                     file,
@@ -154,7 +155,7 @@ fn until<'a>(rest: &mut &'a str, end: &str) -> Option<&'a str> {
     let mut from = 0;
     while let Some(found) = text.get(from..)?.find("{%") {
         let start = from + found;
-        let close = text[start..].find("%}")?;
+        let close = text[start + 2..].find("%}")? + 2;
         if text[start + 2..start + close].trim_matches('-').trim() == end {
             *rest = &text[start + close + 2..];
             return Some(&text[..start]);

@@ -80,7 +80,12 @@ impl Prepared {
     pub fn position(&self, offset: usize) -> Position {
         let at = Position::of_offset(&self.text, offset);
         let index = usize::try_from(at.line).unwrap_or(usize::MAX).saturating_sub(1);
-        let line = self.lines.get(index).or(self.lines.last()).copied().unwrap_or(1);
+        let line = self
+            .lines
+            .get(index)
+            .or_else(|| self.lines.last())
+            .copied()
+            .unwrap_or(1);
         Position { line, ..at }
     }
 }
