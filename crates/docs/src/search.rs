@@ -168,7 +168,9 @@ pub fn excerpt(text: &str, question: &str, around: usize) -> String {
     let at = words(question)
         .filter_map(|word| {
             let word: Vec<char> = word.chars().collect();
-            lower.windows(word.len()).position(|window| window == word)
+            // At the start of a word, as the index finds them.
+            (0..lower.len())
+                .find(|at| lower[*at..].starts_with(&word) && (*at == 0 || !lower[*at - 1].is_alphanumeric()))
         })
         .min()
         .unwrap_or(0);
@@ -249,5 +251,7 @@ mod tests {
         );
         assert!(shown.chars().count() <= 62);
         assert_eq!(excerpt("short", "nothing", 60), "short");
+        let within = format!("haystack {} a stack", "hay ".repeat(40));
+        assert!(excerpt(&within, "stack", 20).ends_with("a stack"), "{within}");
     }
 }

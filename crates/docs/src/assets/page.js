@@ -200,19 +200,21 @@
     if (!texts.has(page)) {
       const copy = page.querySelector(".body").cloneNode(true);
       for (const part of all(".samples, .copy, [role=tablist]", copy)) part.remove();
+      // What stands in cells and blocks of its own is no one word.
+      for (const part of all("p, li, th, td, pre, figcaption, h3, h4, h5, h6", copy)) part.append(" ");
       texts.set(page, copy.textContent.replace(/\s+/g, " ").trim());
     }
     return texts.get(page);
   };
   const excerpt = (page, wanted) => {
     const text = textOf(page);
-    const lower = text.toLowerCase();
-    const places = wanted.map((word) => lower.indexOf(word)).filter((at) => at >= 0);
-    const start = Math.max(0, (places.length ? Math.min(...places) : 0) - 60);
+    const escaped = wanted.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+    // At the start of a word, as the index finds them.
+    const found = new RegExp(`(?<![\\p{Alphabetic}\\p{N}])(${escaped.join("|")})`, "giu");
+    const start = Math.max(0, text.search(found) - 60);
     const piece = text.slice(start, start + 180);
     const out = make("p", {}, start > 0 ? "…" : "");
-    const escaped = wanted.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-    for (const part of piece.split(new RegExp(`(${escaped.join("|")})`, "giu"))) {
+    for (const part of piece.split(found)) {
       out.append(wanted.includes(part.toLowerCase()) ? make("mark", {}, part) : part);
     }
     if (start + 180 < text.length) out.append("…");

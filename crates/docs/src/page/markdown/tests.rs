@@ -1,4 +1,4 @@
-use super::*;
+use super::{tags::ALLOWED, *};
 use crate::page::fences;
 
 struct Nowhere;
