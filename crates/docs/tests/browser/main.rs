@@ -88,6 +88,7 @@ fn search_finds_in_the_browser_what_it_finds_here() {
     assert_eq!(result["asked"], questions.len(), "{result}");
 }
 
+/// With `UPKEEP_PICTURES=DIR` it leaves pictures there; those of the guide, in `docs/pictures`, are made so.
 #[test]
 fn our_own_reference_holds_in_a_browser() {
     let dir = tempfile::tempdir().expect("a directory");
