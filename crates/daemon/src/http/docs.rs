@@ -7,8 +7,7 @@
 use std::sync::OnceLock;
 
 use axum::{
-    body::Body,
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::{self, MethodRouter},
 };
@@ -23,19 +22,23 @@ pub(super) const PATHS: [&str; 2] = ["/docs", "/docs/"];
 
 static PAGE: OnceLock<Result<Packed, String>> = OnceLock::new();
 
-/// What serves it; `HEAD` goes with `GET`.
+/// What serves it; `HEAD` goes with `GET`, whose body axum then leaves out.
 pub(super) fn handler<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
     routing::get(serve)
 }
 
 fn page() -> &'static Result<Packed, String> {
     PAGE.get_or_init(|| {
-        Packed::new().map_err(|troubles| troubles.first().map(ToString::to_string).unwrap_or_default())
+        let made =
+            Packed::new().map_err(|troubles| troubles.first().map(ToString::to_string).unwrap_or_default());
+        // Megabytes were used for a moment, and the allocator would keep them for this thread.
+        upkeep_sys::own_pages::give_back_heap();
+        made
     })
 }
 
-async fn serve(method: Method, headers: HeaderMap) -> Response {
-    let made = tokio::task::spawn_blocking(move || answer(page(), &method, &headers)).await;
+async fn serve(headers: HeaderMap) -> Response {
+    let made = tokio::task::spawn_blocking(move || answer(page(), &headers)).await;
     made.unwrap_or_else(|_| failed("the page could not be made"))
 }
 
@@ -47,7 +50,7 @@ fn failed(why: &str) -> Response {
     .into_response()
 }
 
-fn answer(page: &Result<Packed, String>, method: &Method, headers: &HeaderMap) -> Response {
+fn answer(page: &Result<Packed, String>, headers: &HeaderMap) -> Response {
     let page = match page {
         Ok(page) => page,
         Err(why) => return failed(why),
@@ -56,8 +59,6 @@ fn answer(page: &Result<Packed, String>, method: &Method, headers: &HeaderMap) -
         StatusCode::NOT_MODIFIED.into_response()
     } else if takes_gzip(headers) {
         ([(header::CONTENT_ENCODING, "gzip")], page.gzip.clone()).into_response()
-    } else if *method == Method::HEAD {
-        Body::empty().into_response()
     } else {
         match page.plain() {
             Ok(html) => html.into_response(),
@@ -132,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_reference_is_sent_packed_plain_or_not_at_all() {
-        let plain = answer(page(), &Method::GET, &HeaderMap::new());
+        let plain = answer(page(), &HeaderMap::new());
         assert_eq!(plain.status(), StatusCode::OK);
         let policy = plain.headers()[header::CONTENT_SECURITY_POLICY]
             .to_str()
@@ -147,30 +148,22 @@ mod tests {
         let html = String::from_utf8(body(plain).await).expect("text");
         assert!(html.starts_with("<!doctype html>"), "{}", &html[..80]);
 
-        let packed = answer(
-            page(),
-            &Method::GET,
-            &headers(&[(header::ACCEPT_ENCODING, "br, gzip;q=0.5")]),
-        );
+        let packed = answer(page(), &headers(&[(header::ACCEPT_ENCODING, "br, gzip;q=0.5")]));
         assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip");
         assert_eq!(body(packed).await[..2], [0x1f, 0x8b]);
-        let refused = answer(
-            page(),
-            &Method::GET,
-            &headers(&[(header::ACCEPT_ENCODING, "gzip;q=0")]),
-        );
+        let refused = answer(page(), &headers(&[(header::ACCEPT_ENCODING, "gzip;q=0")]));
         assert!(!refused.headers().contains_key(header::CONTENT_ENCODING));
 
         let mut known = HeaderMap::new();
         known.insert(header::IF_NONE_MATCH, tag);
-        let same = answer(page(), &Method::GET, &known);
+        let same = answer(page(), &known);
         assert_eq!(same.status(), StatusCode::NOT_MODIFIED);
         assert!(body(same).await.is_empty());
     }
 
     #[test]
     fn what_cannot_be_made_is_told() {
-        let response = answer(&Err("broken".to_owned()), &Method::GET, &HeaderMap::new());
+        let response = answer(&Err("broken".to_owned()), &HeaderMap::new());
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }
