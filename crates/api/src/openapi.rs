@@ -113,9 +113,8 @@ fn shape(route: &Route) -> Option<Shape> {
         ("POST", "/v1/certificates") => {
             send::<certificate::CertificatePost, certificate::CertificateIssued>()
         }
-        ("PUT", "/v1/certificates/authority") | ("POST", "/v1/certificates/renew") => {
-            send::<access::Change, certificate::CertificateList>()
-        }
+        ("PUT", "/v1/certificates/authority") => send::<access::Change, certificate::AuthorityView>(),
+        ("POST", "/v1/certificates/renew") => send::<access::Change, certificate::CertificateList>(),
         ("DELETE", "/v1/certificates/{serial}") => send::<access::Change, access::Changed>(),
         ("GET", "/v1/daemon") => get::<body::DaemonView>(),
         ("POST", "/v1/daemon/upgrade") => send::<body::Upgrade, body::Accepted>(),

@@ -13,7 +13,7 @@ use std::{
 use axum::{
     body::{Body, Bytes, HttpBody as _},
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -151,11 +151,8 @@ fn key_of(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// The layer; behind the one that tells who calls.
+/// The layer of a call that changes something; behind the one that tells who calls.
 pub(super) async fn once(State(answers): State<Arc<Answers>>, request: Request, next: Next) -> Response {
-    if request.method() == Method::GET {
-        return next.run(request).await;
-    }
     let key = match key_of(request.headers()) {
         Ok(Some(key)) => key,
         Ok(None) => return next.run(request).await,

@@ -103,10 +103,15 @@ fn handler(route: &Route) -> Option<MethodRouter<Locked>> {
 /// The router of the whole table.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     let locked = Locked::new(shared);
+    let answers = Arc::<replay::Answers>::default();
     let mut paths: BTreeMap<&str, MethodRouter<Locked>> = BTreeMap::new();
     for route in ROUTES {
         if let Some(handler) = handler(route) {
-            let handler = handler.layer(Extension(route));
+            let mut handler = handler.layer(Extension(route));
+            if route.method != "GET" {
+                let answers = Arc::clone(&answers);
+                handler = handler.layer(axum::middleware::from_fn_with_state(answers, replay::once));
+            }
             let merged = paths.remove(route.path).unwrap_or_default().merge(handler);
             paths.insert(route.path, merged);
         }
@@ -124,7 +129,6 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     router = router
         .fallback(not_found)
         .layer(axum::middleware::from_fn(fields::only))
-        .layer(axum::middleware::from_fn_with_state(Arc::default(), replay::once))
         .layer(axum::middleware::from_fn_with_state(
             locked.clone(),
             gate::authenticate,
