@@ -58,7 +58,7 @@ fn wrong_requests_are_answered_with_errors_in_json() {
     let daemon = home.daemon_pid();
     let ask = |method: &str, path: &str, body: &[u8]| Http::ask(&home, method, path, body);
     refused(&ask("GET", "/v1/nothing", b""), 404, "not_found");
-    refused(&ask("GET", "/", b""), 404, "not_found");
+    refused(&ask("GET", "/v1", b""), 404, "not_found");
     refused(&ask("GET", "/v1/apps/nobody", b""), 404, "not_found");
     refused(&ask("GET", "/v1/apps/%ff%fe", b""), 400, "bad_request");
     refused(&ask("GET", "/v1/apps/..", b""), 404, "not_found");

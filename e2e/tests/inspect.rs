@@ -73,6 +73,22 @@ fn closed(home: &Home) {
 }
 
 #[test]
+fn profiles_one_after_the_other_do_not_end_a_program() {
+    let home = Home::new();
+    // The oldest: it died of SIGSEGV now and then when its inspector was closed with a profiler enabled.
+    start(&home, node::VERSIONS[0], &["--inspect-port=0"]);
+    let pid = home.instance("shop", 0)["pid"].clone();
+    for round in 0..25 {
+        if round % 2 == 0 {
+            home.ok(["profile", "shop", "--for", "50ms", "-o", "again.cpuprofile"]);
+        } else {
+            home.ok(["heap", "shop", "--sampling", "50ms", "-o", "again.heapprofile"]);
+        }
+        assert_eq!(home.instance("shop", 0)["pid"], pid, "round {round}");
+    }
+}
+
+#[test]
 fn a_snapshot_and_a_profile_of_every_node() {
     for version in node::VERSIONS {
         let home = Home::new();

@@ -24,7 +24,7 @@ impl Route {
             .path
             .strip_prefix("/v1/apps/{name}")
             .is_some_and(|rest| !matches!(rest, "/heap" | "/profile"));
-        self.method != "GET" && (acts_on_one || self.path == "/v1/settings")
+        self.method != "GET" && (acts_on_one || matches!(self.path, "/v1/apps" | "/v1/settings"))
     }
 }
 

@@ -11,7 +11,7 @@ pub struct SearchQuery {
     /// The text; upper and lower case are the same.
     #[serde(default)]
     pub q: String,
-    /// Where, separated by commas: `apps`, `instances`, `events`, `logs`; empty: everywhere.
+    /// Where, separated by commas: `apps`, `instances`, `events`, `logs`, `docs`; empty: everywhere.
     #[serde(default, rename = "in")]
     pub places: String,
     /// So many of each place at most; 20 unless said otherwise, at most 200.
@@ -23,7 +23,7 @@ pub struct SearchQuery {
 /// Answer of `GET /v1/search`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SearchAnswer {
-    /// Apps first, then instances, events and logs, each newest first.
+    /// Apps first, then instances, events and logs, newest first, then pages of the reference, best first.
     pub hits: Vec<Hit>,
     /// Places that the caller may not look into.
     pub partial: Vec<String>,
@@ -34,7 +34,7 @@ pub struct SearchAnswer {
 pub struct Hit {
     /// What it is.
     pub kind: Kind,
-    /// The app, or `shop:0`; empty: the machine.
+    /// The app, or `shop:0`; of the reference the title of a page; empty: the machine.
     pub target: String,
     /// The line or field in which it was found.
     pub text: String,
@@ -60,4 +60,6 @@ pub enum Kind {
     Event,
     /// A line of output.
     Log,
+    /// A page of the reference.
+    Doc,
 }

@@ -134,7 +134,7 @@ Examples:
   upkeep metrics shop                      the last 15 minutes, a second each at the finest
   upkeep metrics shop --since 30d          a month
   upkeep metrics shop -m cpu,memory --instances
-  upkeep metrics --host                    the machine")]
+  upkeep metrics --machine                 the machine")]
     Metrics(Metrics),
     /// Say why an app is in the state it is in, and why it died last
     #[command(after_help = "\
@@ -760,7 +760,7 @@ pub(crate) struct Metrics {
     pub(crate) instances: bool,
     /// The machine too
     #[arg(long)]
-    pub(crate) host: bool,
+    pub(crate) machine: bool,
     /// How many steps
     #[arg(long, value_name = "N")]
     pub(crate) points: Option<usize>,

@@ -187,6 +187,9 @@ fn a_text_is_found_wherever_it_is() {
         find("q=needle&in=apps").json()["hits"].as_array().map(Vec::len),
         Some(2)
     );
+    let pages = find("q=idempotency&in=docs").json();
+    let page = pages["hits"][0]["url"].as_str().unwrap_or_default().to_owned();
+    assert!(page.starts_with("/docs#"), "{pages}");
     assert_eq!(find("q=needle&in=attic").status, 422);
     assert_eq!(find("q=").status, 422);
     assert_eq!(find("q=needle&limit=0").status, 422);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use upkeep_e2e::{LONG, app, apply, ended, says};
+use upkeep_e2e::{Http, LONG, app, apply, ended, says};
 use upkeep_testkit::{Home, wait_until};
 
 use crate::{ask, calls, token};
@@ -323,4 +323,131 @@ fn a_role_is_made_held_and_taken() {
     ended(&home.cmd(["role", "grant", "viewer", "somebody"]), 4);
     let me = home.json(["whoami"]);
     assert_eq!(me["roles"], json!(["admin"]), "{me}");
+}
+
+#[test]
+fn an_open_stream_ends_with_the_rights_that_it_was_opened_with() {
+    let home = Home::new();
+    apply(&home, &[app(&home, "shop", &["print", "hello", "wait"])]);
+    let revoked = token(&home, "revoked", &["--role", "viewer"]);
+    let ending = token(&home, "ending", &["--role", "viewer", "--expires", "3s"]);
+    home.ok([
+        "role",
+        "set",
+        "shop",
+        "--verb",
+        "apps:*",
+        "--verb",
+        "events:read",
+        "--app",
+        "shop",
+    ]);
+    let narrowed = token(&home, "narrowed", &["--role", "shop"]);
+    let open = |secret: &str, path: &str| {
+        let mut http = Http::connect(&home);
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {secret}\r\n\r\n"
+        );
+        http.send(head.as_bytes()).expect("it is taken");
+        http
+    };
+    let streams = [
+        (&revoked, "/v1/logs?follow=true"),
+        (&revoked, "/v1/events?follow=true"),
+        (&revoked, "/v1/apps?follow=true"),
+        (&revoked, "/v1/metrics?follow=true"),
+        (&ending, "/v1/logs?follow=true"),
+        (&narrowed, "/v1/logs?follow=true"),
+    ];
+    let threads: Vec<_> = streams
+        .iter()
+        .map(|(secret, path)| {
+            let mut http = open(secret, path);
+            // Reads until the daemon hangs up; a stream that goes on does not end in time.
+            std::thread::spawn(move || http.answer().status)
+        })
+        .collect();
+    home.ok(["token", "revoke", "revoked"]);
+    home.ok(["role", "set", "shop", "--verb", "apps:read", "--app", "shop"]);
+    for (thread, (_, path)) in threads.into_iter().zip(streams) {
+        wait_until("the end of a stream", LONG, || {
+            if thread.is_finished() {
+                Ok(())
+            } else {
+                Err(path.to_owned())
+            }
+        });
+        assert_eq!(thread.join().expect("an answer"), 200, "{path}");
+    }
+}
+
+#[test]
+fn a_scope_silences_and_reads_nothing_beside_its_own() {
+    let home = Home::new();
+    apply(
+        &home,
+        &[
+            app(&home, "shop", &["print", "a secret word", "exit", "3"]),
+            app(&home, "blog", &["wait"]),
+        ],
+    );
+    let operator = token(&home, "operator", &["--role", "operator", "--app", "shop"]);
+    let silence = |what: &str| {
+        let path = format!("/v1/alerts/silences/{what}");
+        ask(&home, &operator, "PUT", &path, &json!({"for_ms": 1000})).status
+    };
+    assert_eq!(
+        (
+            silence("all"),
+            silence("machine"),
+            silence("blog"),
+            silence("nothing")
+        ),
+        (403, 403, 404, 404)
+    );
+    assert_eq!(silence("shop"), 200);
+    assert_eq!(
+        ask(
+            &home,
+            &operator,
+            "DELETE",
+            "/v1/alerts/silences/all",
+            &Value::Null
+        )
+        .status,
+        403
+    );
+    // Who may not read logs does not read them in a dossier.
+    home.ok(["role", "set", "reader", "--verb", "apps:read"]);
+    let reader = token(&home, "reader", &["--role", "reader"]);
+    let crash = wait_until("a dossier with the word", LONG, || {
+        let answer = ask(
+            &home,
+            &operator,
+            "GET",
+            "/v1/apps/shop/crashes/last",
+            &Value::Null,
+        )
+        .json();
+        let has_it = answer["logs"].to_string().contains("a secret word");
+        if has_it {
+            Ok(answer)
+        } else {
+            Err(answer.to_string())
+        }
+    });
+    assert!(!crash["findings"].as_array().is_none_or(Vec::is_empty), "{crash}");
+    let answer = ask(&home, &reader, "GET", "/v1/apps/shop/crashes/last", &Value::Null);
+    assert_eq!(answer.status, 200);
+    let text = answer.json().to_string();
+    assert!(!text.contains("a secret word"), "{text}");
+    assert_eq!(answer.json()["changes"], json!([]));
+    // A token that ends makes none that does not.
+    let ending = token(&home, "ending", &["--role", "admin", "--expires", "1h"]);
+    let make = |body: Value| ask(&home, &ending, "POST", "/v1/tokens", &body).status;
+    assert_eq!(make(json!({"name": "stays", "roles": ["viewer"]})), 403);
+    assert_eq!(
+        make(json!({"name": "stays", "roles": ["viewer"], "expires_at": 4e9})),
+        403
+    );
 }

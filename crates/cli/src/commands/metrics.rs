@@ -45,7 +45,7 @@ pub(crate) async fn metrics(asked: &Metrics, settings: &Settings, output: Output
     });
     let query = MetricsQuery {
         apps: asked.selectors.join(","),
-        host: asked.host,
+        host: asked.machine,
         metrics: asked.metric.join(","),
         since: Some(-(since.as_millis() as f64) / 1000.0),
         until: None,

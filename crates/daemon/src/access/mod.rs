@@ -140,6 +140,16 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// Whether it ends by itself.
+    pub(crate) fn ends(&self) -> bool {
+        self.expires_at.is_some()
+    }
+
+    /// Whether another look found the same rights.
+    pub(crate) fn holds_the_same(&self, other: &Self) -> bool {
+        self.principal == other.principal && self.held == other.held
+    }
+
     /// Who it is.
     pub(crate) fn who(&self) -> &Principal {
         &self.principal
@@ -257,7 +267,7 @@ pub(crate) struct Access {
     /// The user that the daemon runs as.
     owner: u32,
     /// What holds, with its revision in the store.
-    current: RwLock<(Record, u64)>,
+    current: Arc<RwLock<(Record, u64)>>,
     /// Held while a change is under way.
     changing: tokio::sync::Mutex<()>,
     /// When tokens were used since this daemon began.
@@ -291,7 +301,7 @@ impl Access {
         Ok(Arc::new(Self {
             events,
             owner: upkeep_host::home::uid(),
-            current: RwLock::new((record, revision)),
+            current: Arc::new(RwLock::new((record, revision))),
             changing: tokio::sync::Mutex::new(()),
             used: Mutex::default(),
             store,
@@ -470,6 +480,7 @@ impl Access {
             )
             .hint("`viewer`, `operator` and `admin` are always there"));
         }
+        outlives(caller, post.expires_at, &format!("the token `{}`", post.name))?;
         let made = token::make().map_err(|error| Refusal::new(Code::Internal, error))?;
         let _changing = self.changing.lock().await;
         let (mut record, revision) = self.read(|record, revision| (record.clone(), revision));
@@ -731,19 +742,18 @@ impl Access {
                 puts: vec![(KEY.to_owned(), bytes)],
                 ..Txn::default()
             };
+            let current = Arc::clone(&self.current);
             let (sender, receiver) = oneshot::channel();
             let done = move |result: Result<upkeep_store::Committed, StoreError>| {
-                // The receiver waits below.
-                let _ = sender.send(result);
+                if let Ok(committed) = result {
+                    *current.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                        (record, committed.revision);
+                }
+                // On a full disk it is tried again later; the receiver waits below.
+                let _ = sender.send(());
             };
             self.store.submit(txn, Box::new(done));
-            // On a full disk it is tried again later.
-            if let Ok(Ok(committed)) = receiver.await {
-                *self
-                    .current
-                    .write()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner) = (record, committed.revision);
-            }
+            let _ = receiver.await;
         }
     }
 
@@ -798,16 +808,16 @@ impl Access {
         };
         let event = machine_event(&caller.principal, what, reason.as_deref(), result);
         let (sender, receiver) = oneshot::channel();
+        let (current, changed) = (Arc::clone(&self.current), self.changed.clone());
+        // What is stored holds, also if whoever asked has gone away meanwhile.
         self.events.commit(txn, event, move |result| {
-            // Whoever asked may have gone away.
+            if let Ok((revision, _)) = result {
+                *current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = (record, revision);
+                changed.send_replace(revision);
+            }
             let _ = sender.send(result);
         });
         let (revision, event) = receiver.await.unwrap_or(Err(StoreError::Closed))?;
-        *self
-            .current
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = (record, revision);
-        self.changed.send_replace(revision);
         Ok((revision, event))
     }
 }
@@ -859,6 +869,21 @@ fn may_give(caller: &Known, held: &Held, what: &str) -> Result<(), Refusal> {
         ),
     )
     .hint("`upkeep whoami` tells what is held"))
+}
+
+/// What a caller makes that ends ends with the caller at the latest.
+fn outlives(caller: &Known, end: Option<f64>, what: &str) -> Result<(), Refusal> {
+    match caller.expires_at {
+        Some(last) if end.is_none_or(|end| end > last) => Err(Refusal::new(
+            Code::Forbidden,
+            format!(
+                "refused: {what} would last longer than `{}` itself",
+                caller.principal.name
+            ),
+        )
+        .hint(format!("`expires_at` may be {last} at most"))),
+        _ => Ok(()),
+    }
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), Refusal> {

@@ -310,6 +310,13 @@ impl Director {
             )
             .hint("look at it, and try again"));
         }
+        if from.is_none() && apply.options.if_revision.is_some() {
+            for spec in &apply.apps {
+                // What is not there has none.
+                let revision = self.record(&spec.name).map_or(0, |(_, revision)| revision);
+                as_expected(&spec.name, revision, &apply.options)?;
+            }
+        }
         let plan = plan::apply(&self.context.directory.read(), &apply, saved, state.next_id)?;
         if apply.options.dry_run {
             return Ok(self.dry(plan.changes));

@@ -4,14 +4,16 @@
 //! served with the table's own row beside it, and a handler gets what it works with only as a [`Caller`], whose making
 //! asks for the verb of that row: a handler that forgot to ask has nothing to act on.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
+    body::Body,
     extract::{ConnectInfo, FromRequestParts, Request, State},
     http::{HeaderMap, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures_util::StreamExt as _;
 use upkeep_api::{error::Code, routes::Route};
 use upkeep_model::id::AppName;
 use upkeep_sys::clock;
@@ -128,6 +130,53 @@ pub(super) fn place(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Who calls, as far as the rights of today know; or why nobody does.
+fn look_up(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<Known, &'static str> {
+    let access = &shared.access;
+    match (bearer(headers), peer) {
+        (Ok(Some(token)), _) => access
+            .of_token(token)
+            .ok_or("the token is not known, or has ended, or was revoked"),
+        (Err(()), _) => Err("the header `Authorization` is not `Bearer` with a token"),
+        (Ok(None), Peer::Local { uid: Some(uid) }) => Ok(access.of_uid(*uid)),
+        (
+            Ok(None),
+            Peer::Remote {
+                certificate: Some(name),
+                ..
+            },
+        ) => Ok(access.of_certificate(name)),
+        (Ok(None), _) => Err("no token was sent"),
+    }
+}
+
+/// Between two looks whether a token of an open stream has ended.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Ends with the rights that a stream was opened with: a token was revoked or has ended, a role was taken or changed.
+/// Whoever still may comes back, and gets what holds then.
+async fn until_changed(shared: Arc<Shared>, peer: Peer, headers: HeaderMap, known: Known) {
+    let mut changes = shared.access.subscribe();
+    loop {
+        let now = look_up(&shared, &peer, &headers);
+        if !now.is_ok_and(|now| now.holds_the_same(&known)) {
+            return;
+        }
+        tokio::select! {
+            // Cancel-safe: both only wait.
+            changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(LOOK), if known.ends() => {}
+        }
+    }
+}
+
+/// The body of a stream, for as long as its caller holds what it held.
+fn bounded(response: Response, end: impl Future<Output = ()> + Send + 'static) -> Response {
+    let (head, body) = response.into_parts();
+    let body = body.into_data_stream().take_until(Box::pin(end));
+    Response::from_parts(head, Body::from_stream(body))
+}
+
 /// Tells who calls, and counts who fails to.
 pub(super) fn who(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<Known, Refusal> {
     let address = match peer {
@@ -135,23 +184,9 @@ pub(super) fn who(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<K
         Peer::Local { .. } => None,
     };
     let now_ms = clock::monotonic_ms();
-    let why = match (bearer(headers), peer) {
-        (Ok(Some(token)), _) => match shared.access.of_token(token) {
-            Some(known) => return Ok(known),
-            None => "the token is not known, or has ended, or was revoked",
-        },
-        (Err(()), _) => "the header `Authorization` is not `Bearer` with a token",
-        (Ok(None), Peer::Local { uid: Some(uid) }) => return Ok(shared.access.of_uid(*uid)),
-        (
-            Ok(None),
-            Peer::Remote {
-                certificate: Some(name),
-                ..
-            },
-        ) => {
-            return Ok(shared.access.of_certificate(name));
-        }
-        (Ok(None), _) => "no token was sent",
+    let why = match look_up(shared, peer, headers) {
+        Ok(known) => return Ok(known),
+        Err(why) => why,
     };
     // Whoever is somebody got in above: nobody is locked out by what others try from the same address.
     if let Some(wait_ms) = address.and_then(|address| shared.guard.sign_ins.wait(&address, now_ms)) {
@@ -199,17 +234,37 @@ pub(super) async fn authenticate(
         Err(refusal) => return ApiError(refusal).into_response(),
     };
     let principal = known.who().clone();
+    let mut proof = HeaderMap::new();
+    if let Some(value) = request.headers().get(header::AUTHORIZATION) {
+        proof.insert(header::AUTHORIZATION, value.clone());
+    }
+    let held = known.clone();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     request.extensions_mut().insert(known);
     let response = next.run(request).await;
+    let is_stream = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "text/event-stream" || kind == "application/x-ndjson");
+    if is_stream {
+        return bounded(response, until_changed(shared, peer, proof, held));
+    }
     if response.status() == StatusCode::FORBIDDEN {
         let count = shared.guard.denials.count(&principal.name, clock::monotonic_ms());
         // A script that tries all day does not fill the log.
         if count <= FAILURES_MOST {
             log_machine_event(
                 &shared.events,
-                machine_event(&principal, "denied", Some(&format!("{method} {path}")), "refused"),
+                machine_event(
+                    &principal,
+                    "denied",
+                    Some(&format!(
+                        "{method} {}",
+                        path.chars().take(200).collect::<String>()
+                    )),
+                    "refused",
+                ),
             );
         }
     }

@@ -7,12 +7,14 @@ use axum::{
 };
 use upkeep_api::{alert::DeliveryList, crash::CrashList, error::Code, settings::SettingsPut};
 
+use upkeep_model::access::Verb;
+
 use super::{
     error::ApiError,
     gate::Caller,
-    routes::{Answer, if_match, json, parse, parse_required},
+    routes::{Answer, if_match, is_for, json, parse, parse_required},
 };
-use crate::command::Refusal;
+use crate::command::{Permit, Refusal};
 
 pub(super) async fn show_settings(Caller { shared, .. }: Caller) -> Answer {
     json(StatusCode::OK, &shared.settings.view())
@@ -45,8 +47,8 @@ pub(super) async fn list_crashes(caller: Caller, Path(name): Path<String>) -> An
 }
 
 pub(super) async fn show_crash(caller: Caller, Path((name, id)): Path<(String, String)>) -> Answer {
-    let (app, _) = caller.app(&name)?;
-    let Caller { shared, .. } = caller;
+    let (app, entry) = caller.app(&name)?;
+    let Caller { shared, known, .. } = caller;
     let archive = shared.crashes.clone();
     let wanted = id.clone();
     let crash = aside(move || match wanted.as_str() {
@@ -54,6 +56,20 @@ pub(super) async fn show_crash(caller: Caller, Path((name, id)): Path<(String, S
         id => archive.read(&app, id.parse().ok()?),
     })
     .await?;
+    let crash = crash.map(|mut crash| {
+        // A dossier quotes what other verbs guard.
+        let namespace = &entry.record.spec.namespace;
+        let covers = |permit: &Permit| permit.covers(&crash.app, namespace);
+        if !known.permit(Verb::AppsLogs).is_ok_and(|permit| covers(&permit)) {
+            crash.logs.clear();
+            crash.findings.clear();
+        }
+        match known.permit(Verb::EventsRead) {
+            Ok(permit) => crash.changes.retain(|event| is_for(&shared, &permit, event)),
+            Err(_) => crash.changes.clear(),
+        }
+        crash
+    });
     match crash {
         Some(crash) => json(StatusCode::OK, &crash),
         None => Err(Refusal::new(
@@ -81,11 +97,20 @@ pub(super) async fn test_alerts(Caller { shared, permit, .. }: Caller, body: Byt
     json(StatusCode::OK, &result)
 }
 
-pub(super) async fn silence(
-    Caller { shared, permit, .. }: Caller,
-    Path(app): Path<String>,
-    body: Bytes,
-) -> Answer {
+/// Whether the caller reaches what is to be silenced: an app, or more.
+fn reaches(caller: &Caller, app: &str) -> Result<(), ApiError> {
+    if caller.permit.is_everywhere() {
+        return Ok(());
+    }
+    if matches!(app, "all" | "machine") {
+        caller.permit.require_everywhere()?;
+    }
+    caller.app(app).map(drop)
+}
+
+pub(super) async fn silence(caller: Caller, Path(app): Path<String>, body: Bytes) -> Answer {
+    reaches(&caller, &app)?;
+    let Caller { shared, permit, .. } = caller;
     let put = parse_required(&body)?;
     let result = shared
         .alerts
@@ -94,7 +119,9 @@ pub(super) async fn silence(
     json(StatusCode::OK, &result)
 }
 
-pub(super) async fn unsilence(Caller { shared, permit, .. }: Caller, Path(app): Path<String>) -> Answer {
+pub(super) async fn unsilence(caller: Caller, Path(app): Path<String>) -> Answer {
+    reaches(&caller, &app)?;
+    let Caller { shared, permit, .. } = caller;
     let result = shared.alerts.silence(app, None, permit.who().clone()).await?;
     json(StatusCode::OK, &result)
 }

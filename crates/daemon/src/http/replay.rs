@@ -18,7 +18,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use ring::digest;
-use upkeep_api::error::Code;
+use upkeep_api::{error::Code, routes::Route};
 use upkeep_sys::clock;
 
 use super::{BODY_MAX, error::ApiError};
@@ -34,6 +34,8 @@ const KEY_MAX: usize = 200;
 const KEPT_MS: u64 = 24 * 3600 * 1000;
 /// And how many; the oldest go first.
 const ANSWERS: usize = 512;
+/// And of one principal.
+const OF_ONE: usize = 128;
 /// Longer answers are not kept: the key then tells only that the call was done.
 const ANSWER_MAX: usize = 256 << 10;
 
@@ -88,10 +90,12 @@ impl Answers {
                 Found::Other
             };
         }
-        if kept.len() >= ANSWERS {
-            let done = kept
-                .iter()
-                .filter(|(_, one)| matches!(one.state, Stage::Done { .. }));
+        // Nobody pushes out the answers of others.
+        let own = kept.keys().filter(|(who, _)| *who == key.0).count();
+        if kept.len() >= ANSWERS || own >= OF_ONE {
+            let done = kept.iter().filter(|((who, _), one)| {
+                matches!(one.state, Stage::Done { .. }) && (own < OF_ONE || *who == key.0)
+            });
             let Some(oldest) = done.min_by_key(|(_, one)| one.at_ms).map(|(key, _)| key.clone()) else {
                 return Found::Full;
             };
@@ -158,13 +162,17 @@ pub(super) async fn once(State(answers): State<Arc<Answers>>, request: Request, 
         Ok(None) => return next.run(request).await,
         Err(refusal) => return ApiError(refusal).into_response(),
     };
-    let Some(who) = request
-        .extensions()
-        .get::<Known>()
-        .map(|known| known.who().name.clone())
-    else {
+    let extensions = request.extensions();
+    let (Some(known), Some(route)) = (extensions.get::<Known>(), extensions.get::<&'static Route>()) else {
         return next.run(request).await;
     };
+    // Nothing is read for somebody who may not do it.
+    if let Err(refusal) = known.permit(route.verb) {
+        return ApiError(refusal).into_response();
+    }
+    let who = known.who().name.clone();
+    // What is shown once is not kept here either.
+    let is_secret = matches!(route.path, "/v1/tokens" | "/v1/certificates");
     let (head, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_MAX).await else {
         return ApiError(Refusal::new(
@@ -216,21 +224,35 @@ pub(super) async fn once(State(answers): State<Arc<Answers>>, request: Request, 
             .into_response();
         }
     }
-    let mut begun = Begun {
+    let begun = Begun {
         answers: Arc::clone(&answers),
         key: Some(key),
     };
-    let response = next.run(Request::from_parts(head, Body::from(body))).await;
+    // In a task of its own: what was begun is done, and its answer is kept, also if the caller has gone meanwhile.
+    let work = async move {
+        let response = next.run(Request::from_parts(head, Body::from(body))).await;
+        keep(begun, response, is_secret).await
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends with its call, on the HTTP runtime, which owns nothing else"
+    )]
+    let work = tokio::spawn(work);
+    work.await
+        .unwrap_or_else(|_| ApiError(Refusal::new(Code::Internal, "the call was broken off")).into_response())
+}
+
+/// Keeps the answer of a call that was done. What was refused may be sent again as it is.
+async fn keep(mut begun: Begun, response: Response, is_secret: bool) -> Response {
     let status = response.status();
-    // Of what could not be done now nothing is kept: it may be tried again.
-    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+    if !status.is_success() && status != StatusCode::UNPROCESSABLE_ENTITY {
         return response;
     }
     let kind = response.headers().get(header::CONTENT_TYPE).cloned();
     // A stream has no length.
     let length = response.body().size_hint().exact();
     let is_short = length.is_some_and(|length| length <= ANSWER_MAX as u64);
-    let (response, kept) = if is_short {
+    let (response, kept) = if is_short && !is_secret {
         let (head, body) = response.into_parts();
         match axum::body::to_bytes(body, ANSWER_MAX).await {
             Ok(bytes) => (Response::from_parts(head, Body::from(bytes.clone())), Some(bytes)),
@@ -242,7 +264,7 @@ pub(super) async fn once(State(answers): State<Arc<Answers>>, request: Request, 
         (response, None)
     };
     if let Some(key) = begun.key.take() {
-        answers.end(
+        begun.answers.end(
             &key,
             Some(Stage::Done {
                 status,
@@ -259,7 +281,7 @@ fn again(status: StatusCode, kind: Option<HeaderValue>, body: Option<Bytes>) -> 
         return ApiError(
             Refusal::new(
                 Code::Conflict,
-                "this call was done before, and its answer was too long to be kept",
+                "this call was done before, and its answer was not kept: it was too long, or a secret",
             )
             .hint("look at what it was about: `GET` shows how it is now"),
         )
@@ -330,7 +352,7 @@ mod tests {
     #[test]
     fn the_oldest_goes_and_what_is_at_work_stays() {
         let answers = Answers::default();
-        for number in 0..ANSWERS {
+        for number in 0..OF_ONE {
             assert!(matches!(
                 answers.begin(&key(&number.to_string()), [0; 32], number as u64),
                 Found::New

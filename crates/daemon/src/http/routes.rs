@@ -107,11 +107,13 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     let mut paths: BTreeMap<&str, MethodRouter<Locked>> = BTreeMap::new();
     for route in ROUTES {
         if let Some(handler) = handler(route) {
-            let mut handler = handler.layer(Extension(route));
+            let mut handler = handler;
             if route.method != "GET" {
                 let answers = Arc::clone(&answers);
                 handler = handler.layer(axum::middleware::from_fn_with_state(answers, replay::once));
             }
+            // The outermost: what lies inside asks for the row of the table.
+            let handler = handler.layer(Extension(route));
             let merged = paths.remove(route.path).unwrap_or_default().merge(handler);
             paths.insert(route.path, merged);
         }
@@ -347,8 +349,16 @@ fn log_sources(shared: &Shared, entry: &AppEntry) -> Vec<LogSource> {
         .collect()
 }
 
-async fn apply(Caller { shared, permit, .. }: Caller, body: Bytes) -> Answer {
-    let apply: Apply = parse_required(&body)?;
+async fn apply(Caller { shared, permit, .. }: Caller, headers: HeaderMap, body: Bytes) -> Answer {
+    let mut apply: Apply = parse_required(&body)?;
+    apply.options.if_revision = if_match(&headers)?;
+    if apply.options.if_revision.is_some() && apply.apps.len() != 1 {
+        return Err(Refusal::new(
+            Code::Invalid,
+            "failed to apply: `If-Match` is of one app, and these are several",
+        )
+        .into());
+    }
     let result = shared.execute(Command::Apply(apply), permit).await?;
     let created = result.changes.iter().any(|change| change.what == What::Created) && result.event.is_some();
     json(
@@ -552,7 +562,7 @@ pub(super) fn is_for(shared: &Shared, permit: &Permit, event: &Event) -> bool {
 }
 
 /// How many events are told at once: all that the journal keeps.
-const EVENTS_MAX: usize = 20_000;
+pub(super) const EVENTS_MAX: usize = 20_000;
 
 async fn events(caller: Caller, RawQuery(raw): RawQuery, headers: HeaderMap) -> Answer {
     list_events(&caller, query(raw.as_deref())?, &headers)
@@ -561,10 +571,16 @@ async fn events(caller: Caller, RawQuery(raw): RawQuery, headers: HeaderMap) -> 
 /// What the event log has, or what comes.
 pub(super) fn list_events(caller: &Caller, mut query: EventQuery, headers: &HeaderMap) -> Answer {
     let Caller { shared, permit, .. } = caller;
-    let resumed = headers
-        .get("last-event-id")
-        .and_then(|id| id.to_str().ok()?.parse().ok());
-    query.after = resumed.or(query.after);
+    if let Some(id) = headers.get("last-event-id") {
+        let id = id.to_str().ok().and_then(|id| id.parse().ok());
+        query.after = Some(id.ok_or_else(|| {
+            Refusal::new(
+                Code::Invalid,
+                "`Last-Event-ID` is no id of an event of this stream",
+            )
+            .hint("leave it out to begin anew")
+        })?);
+    }
     if query.follow {
         return stream::events(shared, permit.clone(), query);
     }

@@ -1,6 +1,9 @@
-//! `GET /v1/search`: one text in apps, instances, events and logs.
+//! `GET /v1/search`: one text in apps, instances, events, logs and the reference.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use axum::{extract::RawQuery, http::StatusCode};
 use upkeep_api::{
@@ -12,13 +15,13 @@ use upkeep_model::access::Verb;
 use super::{
     gate::Caller,
     routes::{Answer, is_for, json, list_logs, query},
-    stream::millis,
+    stream::{Reader, millis},
 };
 use crate::{
     apps::view,
     command::{Permit, Refusal},
     events::now,
-    logs::read::{self, Wanted},
+    logs::read,
 };
 
 /// So many of each place unless said otherwise.
@@ -60,24 +63,59 @@ pub(super) async fn search(caller: Caller, RawQuery(raw): RawQuery) -> Answer {
         .collect();
     if let Some(unknown) = places
         .iter()
-        .find(|place| !["apps", "instances", "events", "logs"].contains(place))
+        .find(|place| !["apps", "instances", "events", "logs", "docs"].contains(place))
     {
         return Err(Refusal::new(
             Code::Invalid,
             format!("there is no place `{}` to search", unknown.escape_debug()),
         )
-        .hint("there are `apps`, `instances`, `events` and `logs`")
+        .hint("there are `apps`, `instances`, `events`, `logs` and `docs`")
         .into());
     }
     let wants = |place: &str| places.is_empty() || places.contains(&place);
-    let wanted = (wants("apps"), wants("instances"), wants("events"), wants("logs"));
-    let since = asked.since.unwrap_or_else(|| now() - BACK);
-    let needle = text.to_lowercase();
-    // Logs are read from disks.
-    let answer = tokio::task::spawn_blocking(move || look(&caller, &needle, limit, since, wanted))
-        .await
-        .map_err(|error| Refusal::new(Code::Internal, format!("failed to search: {error}")))??;
+    let wanted = Wanted {
+        apps: wants("apps"),
+        instances: wants("instances"),
+        events: wants("events"),
+        logs: wants("logs"),
+        docs: wants("docs"),
+        since: asked.since.unwrap_or_else(|| now() - BACK),
+        needle: text.to_lowercase(),
+        limit,
+    };
+    // Logs are read from disks, by as many as may read logs at once.
+    let reader = wanted.logs.then(|| Reader::begin(false)).transpose()?;
+    let here = Here::default();
+    let gone = Arc::clone(&here.0);
+    let answer = tokio::task::spawn_blocking(move || {
+        let _reader = reader;
+        look(&caller, &wanted, &gone)
+    })
+    .await
+    .map_err(|error| Refusal::new(Code::Internal, format!("failed to search: {error}")))??;
     json(StatusCode::OK, &answer)
+}
+
+/// As long as it is there, somebody waits for the answer.
+#[derive(Default)]
+struct Here(Arc<AtomicBool>);
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What is looked for, and where.
+struct Wanted {
+    apps: bool,
+    instances: bool,
+    events: bool,
+    logs: bool,
+    docs: bool,
+    since: f64,
+    needle: String,
+    limit: usize,
 }
 
 fn shown(text: &str) -> String {
@@ -89,48 +127,56 @@ fn holds(line: &str, needle: &str) -> bool {
     line.to_lowercase().contains(needle)
 }
 
-fn look(
-    caller: &Caller,
-    needle: &str,
-    limit: usize,
-    since: f64,
-    (apps, instances, events, logs): (bool, bool, bool, bool),
-) -> Result<SearchAnswer, Refusal> {
+fn look(caller: &Caller, wanted: &Wanted, gone: &Arc<AtomicBool>) -> Result<SearchAnswer, Refusal> {
     let mut answer = SearchAnswer::default();
-    if apps {
+    let Wanted { needle, limit, .. } = wanted;
+    if wanted.apps {
         answer
             .hits
-            .extend(in_apps(caller, needle).into_iter().take(limit));
+            .extend(in_apps(caller, needle).into_iter().take(*limit));
     }
-    if instances {
-        answer
-            .hits
-            .extend(in_instances(caller, needle).into_iter().take(limit));
+    if wanted.instances {
+        let hits = in_instances(caller, needle);
+        answer.hits.extend(hits.into_iter().take(*limit));
     }
-    let mut held = |place: &str, verb| {
-        let permit = caller.known.permit(verb).ok();
-        if permit.is_none() {
-            answer.partial.push(format!("{place}: not held"));
+    for (is_wanted, place, verb) in [
+        (wanted.events, "events", Verb::EventsRead),
+        (wanted.logs, "logs", Verb::AppsLogs),
+    ] {
+        if !is_wanted {
+            continue;
         }
-        permit
-    };
-    let for_events = if events {
-        held("events", Verb::EventsRead)
-    } else {
-        None
-    };
-    let for_logs = if logs { held("logs", Verb::AppsLogs) } else { None };
-    if let Some(permit) = for_events {
-        answer
-            .hits
-            .extend(in_events(caller, &permit, needle, limit, since)?);
+        let hits = match caller.known.permit(verb) {
+            Ok(permit) if verb == Verb::EventsRead => in_events(caller, &permit, wanted)?,
+            Ok(permit) => in_logs(caller, &permit, wanted, gone)?,
+            Err(_) => {
+                answer.partial.push(format!("{place}: not held"));
+                continue;
+            }
+        };
+        answer.hits.extend(hits);
     }
-    if let Some(permit) = for_logs {
-        answer
-            .hits
-            .extend(in_logs(caller, &permit, needle, limit, since)?);
+    if wanted.docs {
+        answer.hits.extend(in_docs(wanted)?);
     }
     Ok(answer)
+}
+
+fn in_docs(wanted: &Wanted) -> Result<Vec<Hit>, Refusal> {
+    let reference = upkeep_docs::own::Searched::new().map_err(|troubles| {
+        let why = troubles.first().map(ToString::to_string).unwrap_or_default();
+        Refusal::new(Code::Internal, format!("failed to read the reference: {why}"))
+    })?;
+    let found = reference.find(&wanted.needle, wanted.limit);
+    let hits = found.into_iter().map(|page| Hit {
+        kind: Kind::Doc,
+        target: page.title,
+        text: shown(&page.excerpt),
+        at: None,
+        event: None,
+        url: format!("/docs#{}", page.anchor),
+    });
+    Ok(hits.collect())
 }
 
 fn in_apps(caller: &Caller, needle: &str) -> Vec<Hit> {
@@ -185,13 +231,7 @@ fn in_instances(caller: &Caller, needle: &str) -> Vec<Hit> {
     hits
 }
 
-fn in_events(
-    caller: &Caller,
-    permit: &Permit,
-    needle: &str,
-    limit: usize,
-    since: f64,
-) -> Result<Vec<Hit>, Refusal> {
+fn in_events(caller: &Caller, permit: &Permit, wanted: &Wanted) -> Result<Vec<Hit>, Refusal> {
     let line = |event: &upkeep_api::body::Event| {
         format!(
             "{} {}: {} {} ({})",
@@ -199,9 +239,11 @@ fn in_events(
         )
     };
     let newest = caller.shared.events.tail(EVENTS, 0, &|event| {
-        event.at >= since && is_for(&caller.shared, permit, event) && holds(&line(event), needle)
+        event.at >= wanted.since
+            && is_for(&caller.shared, permit, event)
+            && holds(&line(event), &wanted.needle)
     })?;
-    let hits = newest.iter().rev().take(limit).map(|event| Hit {
+    let hits = newest.iter().rev().take(wanted.limit).map(|event| Hit {
         kind: Kind::Event,
         target: event.target.clone(),
         text: shown(&line(event)),
@@ -215,22 +257,22 @@ fn in_events(
 fn in_logs(
     caller: &Caller,
     permit: &Permit,
-    needle: &str,
-    limit: usize,
-    since: f64,
+    wanted: &Wanted,
+    gone: &Arc<AtomicBool>,
 ) -> Result<Vec<Hit>, Refusal> {
-    let pattern = format!("(?i){}", regex::escape(needle));
+    let pattern = format!("(?i){}", regex::escape(&wanted.needle));
     let grep = regex::bytes::Regex::new(&pattern)
         .map_err(|error| Refusal::new(Code::Invalid, format!("failed to search for it: {error}")))?;
-    let wanted = Wanted {
-        lines: Some(limit),
-        since_ms: Some(millis(since)),
+    let gone = Arc::clone(gone);
+    let asked = read::Wanted {
+        lines: Some(wanted.limit),
+        since_ms: Some(millis(wanted.since)),
         until_ms: None,
         grep: Some(grep),
         records: false,
         follow: false,
         resume: None,
-        gone: None,
+        gone: Some(read::Gone::new(move || gone.load(Ordering::Relaxed))),
     };
     let selectors = ["all".to_owned()];
     let shared = Arc::clone(&caller.shared);
@@ -257,7 +299,7 @@ fn in_logs(
         list: &list,
         cut: &|| caller.shared.cutter.cut(),
     };
-    read::run(&around, &wanted, &mut sink)
+    read::run(&around, &asked, &mut sink)
         .map_err(|error| Refusal::new(Code::Unavailable, format!("failed to read logs: {error}")))?;
     hits.reverse();
     Ok(hits)

@@ -140,6 +140,13 @@ pub(super) fn follow(shared: Arc<Shared>, permit: Permit, asked: AppsQuery) -> R
     let mut picture = shared.feed.join(&shared);
     let run = shared.started_ms;
     let follow = async move {
+        let is_asked = |name: &AppName, view: &AppView| {
+            permit.covers(name, &view.namespace)
+                && asked
+                    .namespace
+                    .as_ref()
+                    .is_none_or(|namespace| *namespace == view.namespace)
+        };
         let mut told: BTreeMap<AppName, u64> = BTreeMap::new();
         let mut whole = true;
         loop {
@@ -150,12 +157,7 @@ pub(super) fn follow(shared: Arc<Shared>, permit: Permit, asked: AppsQuery) -> R
             };
             let mut newest = 0;
             for (name, seen) in now.iter() {
-                let is_asked = permit.covers(name, &seen.view.namespace)
-                    && asked
-                        .namespace
-                        .as_ref()
-                        .is_none_or(|namespace| *namespace == seen.view.namespace);
-                if !is_asked {
+                if !is_asked(name, &seen.view) {
                     continue;
                 }
                 newest = newest.max(seen.number);
@@ -164,9 +166,7 @@ pub(super) fn follow(shared: Arc<Shared>, permit: Permit, asked: AppsQuery) -> R
                 }
             }
             told.retain(|name, _| {
-                let stays = now
-                    .get(name)
-                    .is_some_and(|seen| permit.covers(name, &seen.view.namespace));
+                let stays = now.get(name).is_some_and(|seen| is_asked(name, &seen.view));
                 if !stays {
                     change.gone.push(name.clone());
                 }

@@ -85,7 +85,7 @@ pub(super) fn append(buffer: &mut Vec<u8>, sse: bool, id: Option<&str>, item: &i
 }
 
 /// A thread that reads logs for somebody.
-struct Reader(&'static AtomicUsize);
+pub(super) struct Reader(&'static AtomicUsize);
 
 impl Reader {
     /// Readers at work; followers, who stay, among them.
@@ -95,7 +95,7 @@ impl Reader {
     }
 
     /// Refuses one more than there may be: without a thread it would wait in silence until another reader ends.
-    fn begin(follow: bool) -> Result<Self, Refusal> {
+    pub(super) fn begin(follow: bool) -> Result<Self, Refusal> {
         let counter = &Self::counters()[usize::from(follow)];
         let most = if follow { FOLLOWERS } else { READERS - FOLLOWERS };
         let taken = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
@@ -227,7 +227,11 @@ pub(super) fn events(shared: &Arc<Shared>, permit: Permit, query: EventQuery) ->
     // Subscribed before the journal is read: an event may come twice, which its id tells, but none is missed.
     let mut live = shared.events.subscribe();
     // Who resumes wants what it missed; who begins wants what comes.
-    let missed = if query.after.is_some() { 5000 } else { 0 };
+    let missed = if query.after.is_some() {
+        super::routes::EVENTS_MAX
+    } else {
+        0
+    };
     let limit = query.limit.unwrap_or(missed);
     let past = shared
         .events
@@ -238,6 +242,8 @@ pub(super) fn events(shared: &Arc<Shared>, permit: Permit, query: EventQuery) ->
     let mut last = query.after.unwrap_or(0);
     let shared = Arc::clone(shared);
     let follow = async move {
+        // What is not for this caller must not keep it from hearing anything.
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let mut buffer = Vec::new();
         for event in past {
             last = event.id;
@@ -263,7 +269,7 @@ pub(super) fn events(shared: &Arc<Shared>, permit: Permit, query: EventQuery) ->
                     Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => return,
                 },
                 // Cancel-safe: it only waits.
-                () = tokio::time::sleep(HEARTBEAT) => buffer.extend_from_slice(COMMENT),
+                _ = heartbeat.tick() => buffer.extend_from_slice(COMMENT),
                 // Cancel-safe: nothing is lost by not waiting.
                 () = sender.closed() => return,
             }

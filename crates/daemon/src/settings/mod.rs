@@ -50,7 +50,7 @@ pub(crate) struct Holder {
     events: Events,
     current: watch::Sender<Current>,
     /// Of the last change; held while one is under way.
-    revision: Mutex<u64>,
+    revision: Arc<Mutex<u64>>,
 }
 
 impl Holder {
@@ -63,7 +63,7 @@ impl Holder {
         Ok(Arc::new(Self {
             events,
             current: watch::channel(Arc::new(settings)).0,
-            revision: Mutex::new(revision),
+            revision: Arc::new(Mutex::new(revision)),
         }))
     }
 
@@ -153,16 +153,16 @@ impl Holder {
             serde_json::to_value(&changes).unwrap_or_default(),
         );
         let (sender, receiver) = oneshot::channel();
+        let (current, newest) = (self.current.clone(), Arc::clone(&self.revision));
+        // What is stored holds, also if whoever asked has gone away meanwhile.
         self.events.commit(txn, event, move |result| {
-            // Whoever asked may have gone away.
+            if let Ok((revision, _)) = result {
+                *newest.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = revision;
+                current.send_replace(Arc::new(settings));
+            }
             let _ = sender.send(result);
         });
         let (revision, event) = receiver.await.unwrap_or(Err(StoreError::Closed))?;
-        *self
-            .revision
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = revision;
-        self.current.send_replace(Arc::new(settings));
         Ok(SettingsResult {
             changes,
             revision,
