@@ -1,14 +1,11 @@
 //! A real nginx under load, and configurations that do not hold: one that nginx refuses, one that answers nothing good.
 //! The old one never stops answering.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 use upkeep_testkit::{
-    Home,
+    Home, free_port,
     load::{Kind, Load},
     pass, wait_until,
 };
@@ -17,11 +14,6 @@ const LONG: Duration = Duration::from_mins(1);
 
 /// Where Debian has it; not everybody's PATH has that folder.
 const PROGRAM: &str = "/usr/sbin/nginx";
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
-}
 
 /// A configuration that answers `body`; `health` is what `/healthz` answers with.
 fn configuration(home: &Home, listen: &str, body: &str, health: u16, more: &str) -> String {

@@ -208,6 +208,49 @@ pub fn wait_running(home: &Home, name: &str, count: usize) {
     });
 }
 
+/// The environment of a process as the kernel has it.
+pub fn environment(pid: i64) -> BTreeMap<String, String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes)
+        .split('\0')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// The processes of an app's instances that run and are ready.
+pub fn pids(home: &Home, name: &str) -> Vec<i64> {
+    instances(home)
+        .iter()
+        .filter(|(app, _, instance)| {
+            app == name && instance["actual"] == "running" && instance["ready"] == true
+        })
+        .filter_map(|(.., instance)| instance["pid"].as_i64())
+        .collect()
+}
+
+/// Waits until so many instances run with a variable as it is wanted, nothing is being replaced, and gives back their processes.
+#[track_caller]
+pub fn wait_value(home: &Home, name: &str, count: usize, variable: &str, value: &str) -> Vec<i64> {
+    wait_until(
+        &format!("{count} of `{name}` with {variable}={value}"),
+        LONG,
+        || {
+            let pids = pids(home, name);
+            let seen: Vec<Option<String>> = pids
+                .iter()
+                .map(|pid| environment(*pid).get(variable).cloned())
+                .collect();
+            let is_done = seen.len() == count && seen.iter().all(|seen| seen.as_deref() == Some(value));
+            if is_done {
+                Ok(pids)
+            } else {
+                Err(format!("{seen:?}"))
+            }
+        },
+    )
+}
+
 /// Asserts how a verb ended.
 #[track_caller]
 pub fn ended(output: &Output, code: i32) {
@@ -250,6 +293,15 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// A header, by its name in small letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().filter_map(|line| line.split_once(':'));
+        fields
+            .into_iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+    }
+
     /// The body as JSON; null if it is none.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
@@ -330,4 +382,28 @@ impl Http {
 /// A number in a file, for `/proc`.
 pub fn number_in(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Makes a token and tells its secret.
+#[track_caller]
+pub fn token(home: &Home, name: &str, args: &[&str]) -> String {
+    let all: Vec<&str> = ["token", "create", name]
+        .into_iter()
+        .chain(args.iter().copied())
+        .collect();
+    let made = home.json(all);
+    let secret = made["secret"].as_str();
+    secret.unwrap_or_else(|| panic!("no secret: {made}")).to_owned()
+}
+
+/// Asks with a token.
+#[track_caller]
+pub fn ask(home: &Home, token: &str, method: &str, path: &str, body: &Value) -> Answer {
+    let bearer = format!("Bearer {token}");
+    let body = if body.is_null() {
+        Vec::new()
+    } else {
+        body.to_string().into_bytes()
+    };
+    Http::ask_with(home, method, path, &[("Authorization", &bearer)], &body)
 }

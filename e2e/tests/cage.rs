@@ -605,10 +605,8 @@ class Server(socketserver.ThreadingTCPServer):
 Server().serve_forever()
 ";
 
-/// Addresses that nobody has at this moment.
 fn free_addresses<const N: usize>() -> [String; N] {
-    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    held.map(|listener| listener.local_addr().expect("an address").to_string())
+    std::array::from_fn(|_| upkeep_testkit::free_address().to_string())
 }
 
 #[test]

@@ -322,9 +322,7 @@ fn whatever_an_app_listens_on_is_shared_and_stays() {
     for version in node::VERSIONS {
         let home = Home::new();
         home.write("server.js", ALL_KINDS);
-        let fixed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let number = fixed.local_addr().expect("its address").port().to_string();
-        drop(fixed);
+        let number = upkeep_testkit::free_port().to_string();
         let env = json!({"env": {"FIXED": number}});
         apply(&home, &[cluster(&program(version), "server.js", &env)]);
         wait_ready(&home, 2);
@@ -844,9 +842,7 @@ if (how === 'is silent') setInterval(() => {}, 1000);
 else server.listen(Number(process.env.FIXED), '127.0.0.1', () => console.log('port ' + server.address().port));
 if (how === 'crashes late') setTimeout(() => process.exit(8), 300);
 ";
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("its address").port();
-    drop(free);
+    let port = upkeep_testkit::free_port();
     let home = Home::new();
     home.write("server.js", BREAKS);
     let version = |how: &str, trial: &str| {

@@ -230,9 +230,14 @@ fn the_daemon_serves_its_reference_to_everybody() {
     let html = String::from_utf8(page.body.clone()).expect("text");
     says(
         &html,
-        &["<!doctype html>", "/v1/apps/{name}/restart", "id=\"search\""],
+        &["<!doctype html>", "/v1/apps/{name}/restart", "id=\"--search\""],
     );
-    assert_eq!(Http::ask(&home, "POST", "/docs", b"").status, 405);
+    let answer = Http::ask(&home, "POST", "/docs", b"");
+    assert_eq!(
+        (answer.status, answer.header("allow")),
+        (405, Some("GET,HEAD")),
+        "{answer:?}"
+    );
     assert_eq!(Http::ask(&home, "GET", "/docs/../v1", b"").status, 404);
 }
 

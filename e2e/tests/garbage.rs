@@ -182,7 +182,7 @@ fn readers_that_do_not_read_hold_up_nobody() {
     // One more would wait in silence for a thread: it is told instead.
     let late = home.cmd(["logs", "-f"]);
     ended(&late, 1);
-    says(&late.stderr, &["others read logs already", "hint: end some"]);
+    says(&late.stderr, &["others follow logs already", "hint: end some"]);
     home.ok(["restart", "quiet"]);
     wait_running(&home, "quiet", 1);
     let memory = process::memory(home.daemon_pid()).expect("a daemon");

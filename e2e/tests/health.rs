@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 use upkeep_e2e::{LONG, apply, events, kill_daemon};
-use upkeep_testkit::{Home, pass, wait_until};
+use upkeep_testkit::{Home, free_port, pass, wait_until};
 
 /// A web server with faults: `/turn/bad`, `/turn/hang` and `/turn/good` change what `/healthz` answers.
 const SERVER: &str = r#"
@@ -63,13 +63,6 @@ for word in sys.argv[1:]:
         say(word)
 time.sleep(3600)
 "#;
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port")
-        .port()
-}
 
 fn script(home: &Home, name: &str, text: &str) -> String {
     let path: PathBuf = home.write(name, text);
@@ -131,7 +124,9 @@ fn an_http_server_that_turns_bad_is_unready_then_replaced_with_the_reason() {
     let port = free_port();
     let check = json!({"http": {"port": port, "path": "/header", "headers": {"X-Probe": "yes"}}, "period": QUICK, "timeout": "2s"});
     let liveness = json!({"httpGet": {"port": port, "path": "/healthz"}, "period": QUICK, "failureThreshold": 6, "timeoutSeconds": 2});
-    let more = json!({"readiness": check, "liveness": liveness, "restart": {"backoff": "50ms"}, "stop": {"grace": "2s"}});
+    // However long it takes to start: only what it does afterwards is looked at.
+    let startup = json!({"tcp": port, "period": QUICK, "failure_threshold": 300});
+    let more = json!({"startup": startup, "readiness": check, "liveness": liveness, "restart": {"backoff": "50ms"}, "stop": {"grace": "2s"}});
     apply(&home, &[server(&home, "web", port, more)]);
     let before = wait(&home, "web", "ready", is_ready);
     turn(port, "bad");

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -130,42 +130,20 @@ fn what_is_scraped_is_accepted_by_prometheus_itself() {
         ),
     );
     let program = prometheus::program("prometheus").expect("Debian's prometheus");
-    // A port that is free now may be taken when it begins: then it ends, and another is tried.
-    let start = |_| {
-        let free = TcpListener::bind("127.0.0.1:0")
-            .and_then(|socket| socket.local_addr())
-            .expect("a port");
-        let mut server = Command::new(&program)
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                home.work().join("tsdb").display()
-            ))
-            .arg(format!("--web.listen-address={free}"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("prometheus");
-        let stands = upkeep_testkit::try_wait_until("prometheus to listen or to end", LONG, || match server
-            .try_wait()
-            .expect("our child")
-        {
-            Some(_) => Ok(false),
-            None => TcpStream::connect(free)
-                .map(|_| true)
-                .map_err(|error| error.to_string()),
-        });
-        if let Ok(true) = stands {
-            return Some((server, free));
-        }
-        // It may have ended by itself.
-        let _ = server.kill();
-        server.wait().expect("it ends");
-        None
-    };
-    let (mut server, free) = (0..5).find_map(start).expect("prometheus listens");
+    let listen = upkeep_testkit::free_address();
+    let mut server = Command::new(&program)
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!(
+            "--storage.tsdb.path={}",
+            home.work().join("tsdb").display()
+        ))
+        .arg(format!("--web.listen-address={listen}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("prometheus");
     let asked = |query: &str| -> Value {
-        let Ok(mut stream) = TcpStream::connect_timeout(&free, LONG) else {
+        let Ok(mut stream) = TcpStream::connect_timeout(&listen, LONG) else {
             return Value::Null;
         };
         stream.set_read_timeout(Some(LONG)).expect("a timeout");

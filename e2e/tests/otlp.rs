@@ -328,10 +328,7 @@ fn number(point: &NumberDataPoint) -> f64 {
 fn a_receiver_that_is_away_is_told_once_and_gets_the_lines_later() {
     let home = Home::new();
     // A port where nobody listens, until later.
-    let address = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("an address")
-    };
+    let address = upkeep_testkit::free_address();
     let settings = json!({"otlp": {"endpoint": format!("http://{address}"), "interval": "1s", "logs": true}});
     set(&home, &settings);
     apply(

@@ -264,10 +264,7 @@ fn a_syslog_that_is_away_holds_nobody_up_and_gets_all_later() {
     udp.set_read_timeout(Some(Duration::from_millis(100)))
         .expect("a timeout");
     // A port where nobody listens, until later.
-    let address = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("an address")
-    };
+    let address = upkeep_testkit::free_address();
     let sinks = [
         format!("syslog:tcp:{address}"),
         format!("syslog:udp:{}", udp.local_addr().expect("an address")),
@@ -348,10 +345,7 @@ impl Drop for Rsyslog {
 #[test]
 fn the_real_rsyslogd_takes_the_messages_apart() {
     let home = Home::new();
-    let port = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("an address").port()
-    };
+    let port = upkeep_testkit::free_port();
     let _rsyslog = Rsyslog::start(&home.work(), port);
     let sinks = [format!("syslog:tcp:127.0.0.1:{port}")];
     apply(&home, &[numbered(&home, "shop", 2000, 2000, &sinks)]);

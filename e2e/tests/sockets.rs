@@ -10,12 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 use upkeep_e2e::{LONG, apply, ended, kill_daemon, says};
-use upkeep_testkit::{Home, Kind, Load, Signal, kill, pass, process, wait_until};
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
-}
+use upkeep_testkit::{Home, Kind, Load, Signal, free_port, kill, pass, process, wait_until};
 
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))

@@ -9,7 +9,9 @@ await scenario(async ({input, open, check, until}) => {
   await until("a question for a day", () => requests.some((url) => /\/v1\/metrics\?apps=steady&since=-86400&/.test(url)));
 
   // A span in the past, as somebody else was given it.
-  const until_ = Math.floor(Date.now() / 1000);
+  // A span ends with a whole second: one that has all that was written by now.
+  const until_ = Math.ceil(Date.now() / 1000);
+  await until("the end of the span", () => Date.now() > until_ * 1000);
   const since = until_ - 120;
   await page.goto(`${input.url}#/apps/steady/figures?since=${since}&until=${until_}`);
   await until("a question for that span", () => requests.some((url) => url.includes(`since=${since}&until=${until_}`)));

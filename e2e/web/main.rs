@@ -4,14 +4,13 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
-    net::TcpListener,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use upkeep_e2e::{Http, LONG, apply, kill_daemon};
-use upkeep_testkit::{Home, browser, pass, wait_until};
+use upkeep_testkit::{Home, browser, free_port, pass, wait_until};
 
 /// For a whole scenario.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -30,15 +29,8 @@ impl Site {
         let apps = apps(&home);
         apply(&home, &apps);
         // The port has to be known: a new daemon listens on the same one.
-        let port = wait_until("a port to listen on", LONG, || {
-            let port = free_port();
-            let output = home.cmd(["web", "--listen", &format!("127.0.0.1:{port}")]);
-            if output.code == 0 {
-                Ok(port)
-            } else {
-                Err(format!("{output:?}"))
-            }
-        });
+        let port = free_port();
+        home.ok(["web", "--listen", &format!("127.0.0.1:{port}")]);
         Self {
             url: format!("http://127.0.0.1:{port}/"),
             home,
@@ -79,11 +71,6 @@ impl Site {
 }
 
 /// A port that nobody listens on just now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("it is bound").port()
-}
-
 fn scenario(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("web/{name}.mjs"))
 }
@@ -331,13 +318,128 @@ fn a_token_is_shown_once_and_revoked() {
 }
 
 #[test]
-fn any_static_host_serves_it_whose_origin_is_allowed() {
+fn roles_are_made_given_taken_and_deleted() {
     let site = Site::with(|home| vec![steady(home)]);
+    site.home.ok([
+        "role",
+        "set",
+        "auditor",
+        "--verb",
+        "access:read",
+        "--verb",
+        "apps:read",
+    ]);
+    let more = json!({"reader": site.token("reader", &json!({"roles": ["auditor"]}))});
+    let token = site.token("script", &json!({"roles": ["admin"]}));
+    site.run("roles", &more, |home, word, more| {
+        let line = more.as_str().expect("a line of a shell");
+        let mut command = std::process::Command::new("sh");
+        let path = home.upkeep().parent().expect("its folder").display().to_string();
+        let rest = std::env::var("PATH").unwrap_or_default();
+        command
+            .args(["-c", line])
+            .env("PATH", format!("{path}:{rest}"))
+            .env("UPKEEP_HOME", home.path())
+            .env("TOKEN", &token)
+            .current_dir(home.work());
+        let output = home.finish(command, LONG);
+        assert_eq!(output.code, 0, "{word}: {line}: {output:?}");
+        // curl says so with its status only where it is asked to.
+        assert!(
+            !output.stdout.contains("request_id"),
+            "{word}: {line}: {output:?}"
+        );
+    });
+}
+
+#[test]
+fn who_may_see_little_sees_that_and_is_told_what_the_rest_takes() {
+    let site = Site::with(|home| vec![steady(home), crasher(home)]);
+    let role = |name: &str, flags: &[&str]| {
+        site.home.ok([&["role", "set", name], flags].concat());
+        site.token(name, &json!({"roles": [name]}))
+    };
+    let more = json!({
+        "listener": role("listener", &["--verb", "events:read"]),
+        "keeper": role("keeper", &["--verb", "machine:read"]),
+        "reader": role("reader", &["--verb", "apps:read", "--verb", "machine:read", "--app", "steady"]),
+        "nobody": role("nobody", &["--verb", "settings:read"]),
+    });
+    site.run("rights", &more, |home, word, _| match word {
+        "restart" => drop(home.ok(["restart", "steady"])),
+        "widen" => drop(home.ok([
+            "role",
+            "set",
+            "keeper",
+            "--verb",
+            "machine:read",
+            "--verb",
+            "apps:read",
+        ])),
+        "narrow" => drop(home.ok(["role", "set", "keeper", "--verb", "machine:read"])),
+        other => panic!("nobody said what `{other}` is"),
+    });
+}
+
+#[test]
+fn the_list_is_followed_and_not_asked_for() {
+    let site = Site::with(|home| {
+        let script = "while :; do i=0; while [ $i -lt 9000 ]; do i=$((i+1)); done; sleep 0.2; done\n";
+        vec![shell(home, "worker", script), steady(home)]
+    });
+    site.run("follow", &Value::Null, |home, word, _| match word {
+        "more" => {
+            apply(home, &[shell(home, "fresh", "exec sleep 1000\n")]);
+            home.ok(["scale", "worker", "3"]);
+        }
+        "less" => drop(home.ok(["delete", "fresh"])),
+        other => panic!("nobody said what `{other}` is"),
+    });
+}
+
+/// The client, for a host of files, and a port for that, whose pages may use the API.
+fn elsewhere(site: &Site) -> (PathBuf, u16) {
     let port = free_port();
     site.home
         .ok(["web", "--origin", &format!("http://127.0.0.1:{port}")]);
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web");
-    let web = web.canonicalize().expect("the client");
+    (web.canonicalize().expect("the client"), port)
+}
+
+#[test]
+fn an_old_session_writes_nothing_any_more() {
+    let site = Site::with(|home| vec![steady(home)]);
+    let (web, port) = elsewhere(&site);
+    let old = site.token("old", &json!({"roles": ["admin"]}));
+    site.run(
+        "session",
+        &json!({"web": web, "port": port, "old": old}),
+        |home, word, _| match word {
+            "shut_down" => drop(home.ok(["shutdown"])),
+            "come_back" => {
+                home.ok(["ls"]);
+                wait_until("the listener", LONG, || {
+                    let view = home.json(["ping"]);
+                    if view["listeners"][0]["listening"] == true {
+                        Ok(())
+                    } else {
+                        Err(view.to_string())
+                    }
+                });
+            }
+            "revoke_old" => {
+                let answer = Http::ask(home, "DELETE", "/v1/tokens/old", b"");
+                assert_eq!(answer.status, 200, "{answer:?}");
+            }
+            other => panic!("nobody said what `{other}` is"),
+        },
+    );
+}
+
+#[test]
+fn any_static_host_serves_it_whose_origin_is_allowed() {
+    let site = Site::with(|home| vec![steady(home)]);
+    let (web, port) = elsewhere(&site);
     site.run("static", &json!({"web": web, "port": port}), asks_nothing);
 }
 

@@ -1,32 +1,8 @@
 // The same files from any static host, under a path of its own: the address of the daemon is asked for, and the daemon lets
 // in the origins that its settings list, and no other.
 
-import {createReadStream, existsSync} from "node:fs";
-import {createServer} from "node:http";
-import {extname, join, normalize} from "node:path";
-
+import {PATH, host} from "./host.mjs";
 import {complaints, scenario, signIn, stateOf} from "./common.mjs";
-
-const TYPES = {".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"};
-const PATH = "/panel/client/";
-
-/** A host that only serves files, as any does. */
-function host(folder, port) {
-  return new Promise((ready) => {
-    const server = createServer((asked, answer) => {
-      const path = new URL(asked.url, "http://x").pathname;
-      const file = join(folder, normalize(path.slice(PATH.length) || "index.html"));
-      if (!path.startsWith(PATH) || !existsSync(file)) {
-        answer.writeHead(404, {"content-type": "text/html"});
-        answer.end("<h1>nothing here</h1>");
-        return;
-      }
-      answer.writeHead(200, {"content-type": TYPES[extname(file)] ?? "text/plain"});
-      createReadStream(file).pipe(answer);
-    });
-    server.listen(port, "127.0.0.1", () => ready(server));
-  });
-}
 
 await scenario(async ({input, open, check, until}) => {
   await host(input.web, input.port);

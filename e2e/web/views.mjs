@@ -70,6 +70,11 @@ await scenario(async ({input, open, check, until, faults, picture}) => {
   await page.waitForSelector("dialog[open]");
   await judge("token");
   await page.click("dialog >> text=Cancel");
+  await page.click("text=New role");
+  await page.waitForSelector("dialog[open]");
+  await page.check("dialog input[name='apps:read']");
+  await judge("role");
+  await page.click("dialog >> text=Cancel");
   await page.goto(`${input.url}#/apps/shop`);
   await page.click(".one > header >> text=Restart");
   await page.waitForSelector("dialog[open]");

@@ -440,6 +440,20 @@ impl Following {
         }
     }
 
+    /// Reads lines of standard error until one is as wanted, and gives back that one.
+    #[track_caller]
+    pub fn error_with(&self, text: &str, deadline: Duration) -> String {
+        let start = Instant::now();
+        let mut seen = Vec::new();
+        loop {
+            match self.errors.recv_timeout(deadline.saturating_sub(start.elapsed())) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => seen.push(line),
+                Err(error) => panic!("no line with `{text}`: {error}; seen: {seen:#?}"),
+            }
+        }
+    }
+
     /// What it has said on standard error since it was last asked; all of it once [`Self::wait`] has seen the end.
     pub fn errors(&self) -> Vec<String> {
         if !self.ended {

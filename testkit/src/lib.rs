@@ -5,10 +5,13 @@
 //!   time is up. Nobody sleeps for "long enough".
 //! - [`Numbered`], [`stamps`], [`tally`]: what `upkeep-child` (see `src/bin/child.rs`) wrote, and whether it all
 //!   arrived.
+//! - [`free_port`]: for programs that have to be told one.
 //! - [`process`]: what `/proc` says of processes.
 //! - [`node`]: real Nodes of several versions, and packages of npm.
 //! - [`Screen`]: a real terminal for programs that draw.
 //! - [`browser`]: a real browser, for pages.
+//! - [`etcd`]: real etcds, alone and as clusters.
+//! - [`zookeeper`]: the same of ZooKeeper.
 //! - [`load`]: requests to a server, and what became of every one.
 //!
 //! Start reading at [`Home::new`]; a test is usually:
@@ -22,19 +25,23 @@
 //! ```
 
 pub mod browser;
+pub mod etcd;
 mod home;
 mod lines;
 pub mod load;
 pub mod node;
+mod port;
 pub mod process;
 pub mod prometheus;
 pub mod python;
 mod screen;
 mod wait;
+pub mod zookeeper;
 
 pub use home::{Following, Home, Output, binary, whole_or_packed};
 pub use lines::{Numbered, Stamp, stamps, tally};
 pub use load::{Kind, Load, Tally};
+pub use port::{free_address, free_port};
 pub use process::{Signal, alive, kill};
 pub use screen::Screen;
 pub use wait::{pass, try_wait_until, wait_until};

@@ -30,11 +30,13 @@ export function pauseAfter(failures, chance = Math.random()) {
 }
 
 export class Api {
-  /** `base` ends with a slash; `v1/…` is below it. `onSignedOut` is told of a 401. */
-  constructor(base, token, onSignedOut = () => {}) {
+  /** `base` ends with a slash; `v1/…` is below it. `onSignedOut` is told of a 401. `ended`: when the session is over; then
+   * nothing is answered any more. */
+  constructor(base, token, onSignedOut = () => {}, ended = new AbortController().signal) {
     this.base = base;
     this.token = token;
     this.onSignedOut = onSignedOut;
+    this.ended = ended;
   }
 
   address(path, query = {}) {
@@ -60,14 +62,14 @@ export class Api {
           ...headers,
         },
         body: body === undefined ? undefined : JSON.stringify(body),
-        signal: signal ? AbortSignal.any([signal, late]) : late,
+        signal: AbortSignal.any([this.ended, late, ...(signal ? [signal] : [])]),
         credentials: "omit",
         cache: "no-store",
         redirect: "error",
         referrerPolicy: "no-referrer",
       });
     } catch (error) {
-      if (signal?.aborted) throw error;
+      if (signal?.aborted || this.ended.aborted) throw error;
       throw new Refusal(0, {
         message: `no answer from ${this.base}`,
         code: "unreachable",
@@ -94,6 +96,7 @@ export class Api {
       message: `${response.status} ${response.statusText}`,
       ...body,
     });
+    this.ended.throwIfAborted();
     if (response.status === 401) this.onSignedOut(refusal);
     return refusal;
   }
@@ -102,9 +105,11 @@ export class Api {
     const response = await this.ask(method, path, options);
     if (response.status === 204) return null;
     try {
-      return await response.json();
+      const body = await response.json();
+      this.ended.throwIfAborted();
+      return body;
     } catch {
-      if (options?.signal?.aborted) throw new DOMException("aborted", "AbortError");
+      if (options?.signal?.aborted || this.ended.aborted) throw new DOMException("aborted", "AbortError");
       throw new Refusal(response.status, {
         message: `the answer to ${method} ${path} is no JSON`,
         code: "not_ours",
@@ -124,11 +129,14 @@ export class Api {
   /**
    * Follows a stream of server-sent events until `signal` ends it. A stream that breaks is asked for again, from the last
    * id that was seen. `onState` hears `open`, `lost` (with the time of the next try) and `refused` (for good).
-   * A page that nobody looks at lets its streams go: browsers allow few connections to one server.
+   * A page that nobody looks at lets its streams go: browsers allow few connections to one server. With `place` it then
+   * returns "hidden"; `place.last` keeps the id that a later call resumes from.
    */
-  async follow(path, query, {signal, onEvent, onState = () => {}}) {
-    let last = null;
+  async follow(path, query, {signal: given, onEvent, onState = () => {}, place}) {
+    const signal = AbortSignal.any([given, this.ended]);
+    let last = place?.last ?? null;
     let failures = 0;
+    let opened = false;
     while (!signal.aborted) {
       await visible(signal);
       if (signal.aborted) return;
@@ -141,16 +149,21 @@ export class Api {
           signal: AbortSignal.any([rest.signal, silence.signal]),
           patience: 2 ** 31 - 1,
         });
-        onState({state: "open", resumed: last !== null});
+        onState({state: "open", resumed: last !== null, again: opened});
+        opened = true;
         failures = 0;
         for await (const event of events(response.body, silence.heard)) {
+          if (signal.aborted) return;
           if (event.id) last = event.id;
+          if (place) place.last = last;
           if (event.data) onEvent(JSON.parse(event.data), event);
         }
+        if (rest.resting() && place) return "hidden";
         if (rest.resting()) continue;
         throw new Refusal(0, {message: "the stream has ended", code: "unreachable"});
       } catch (error) {
         if (signal.aborted) return;
+        if (rest.resting() && place) return "hidden";
         if (rest.resting()) continue;
         const refusal =
           error instanceof Refusal ? error : new Refusal(0, {

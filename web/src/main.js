@@ -4,13 +4,13 @@
 // `views/`. The client is static files and uses `/v1` alone: whatever it does, a script can do.
 
 import {html, render, useCell, useEffect, useState} from "./view.js";
-import {apps, connection, refresh, spoken, start, stop} from "./live.js";
+import {apps, connection, spoken, start, stop} from "./live.js";
 import {back, go, link, route} from "./route.js";
 import {begin, may, session, signOut} from "./session.js";
 import {nextTheme, theme} from "./theme.js";
 import {summary} from "./state.js";
 import {ActDialog, Told} from "./parts/act.js";
-import {Trouble} from "./parts/small.js";
+import {Lacks, Trouble} from "./parts/small.js";
 import {Apps} from "./views/apps.js";
 import {Help} from "./views/help.js";
 import {SignIn} from "./views/signin.js";
@@ -24,12 +24,15 @@ const LATER = {
 };
 const here = {};
 
+/** Name, word, what is seen there, and the verbs of which one opens it. */
 const PLACES = [
-  ["apps", "Apps"],
-  ["timeline", "Timeline", "events:read"],
-  ["host", "Machine"],
-  ["access", "Access"],
+  ["apps", "Apps", "apps", ["apps:read"]],
+  ["timeline", "Timeline", "events", ["events:read"]],
+  ["host", "Machine", "the machine", ["machine:read", "apps:read"]],
+  ["access", "Access", "", []],
 ];
+
+const opens = (who, [, , , verbs]) => !verbs.length || verbs.some((verb) => may(who, verb));
 
 function Later({name, ...rest}) {
   const [, again] = useState(0);
@@ -49,8 +52,13 @@ function Later({name, ...rest}) {
   return View ? html`<${View} ...${rest} />` : html`<p class="faint" role="status">…</p>`;
 }
 
-function View({api, at}) {
+function View({api, who, at}) {
   const {view, parts, query} = at;
+  const place = PLACES.find(([name]) => name === view);
+  if (place && !opens(who, place)) {
+    const [, word, what, [verb]] = place;
+    return html`<h1 class="title">${word}</h1><${Lacks} who=${who} what=${what} verb=${verb} />`;
+  }
   if (view === "apps" && parts.length) return html`<${Later} name="app" key=${parts[0]} api=${api} parts=${parts} query=${query} />`;
   if (view === "apps") return html`<${Apps} api=${api} query=${query} />`;
   if (view === "timeline") {
@@ -80,10 +88,7 @@ function Lost() {
   return html`<div role="status">${state === "lost" &&
   html`<div class="cutoff"><p><strong>Connection lost, trying again</strong>${seconds > 1 ? ` in ${seconds} s` : ""}.
       <span class="faint"> What is shown is as it was. ${refusal?.message}</span>
-      <button type="button" class="quiet" onClick=${() => {
-        dispatchEvent(new Event("upkeep-try-now"));
-        refresh();
-      }}>Try now</button></p></div>`}</div>`;
+      <button type="button" class="quiet" onClick=${() => dispatchEvent(new Event("upkeep-try-now"))}>Try now</button></p></div>`}</div>`;
 }
 
 function Title() {
@@ -126,8 +131,17 @@ function Frame({of}) {
   }, []);
 
   useEffect(() => {
-    start(api);
+    start(api, who);
     return stop;
+  }, [api, JSON.stringify(who)]);
+
+  // Whoever comes without an address of a view is shown one that is open.
+  useEffect(() => {
+    const {view, parts} = route.get();
+    const place = PLACES.find(([name]) => name === view);
+    if (view === "apps" && !parts.length && !opens(who, place)) {
+      location.replace(link(PLACES.find((other) => opens(who, other))[0]));
+    }
   }, [api]);
 
   // Where the page goes, the focus goes; a reader is told by the heading.
@@ -147,7 +161,7 @@ function Frame({of}) {
   }}>To the content</a>
     <header class="top">
       <a class="brand" href=${link("apps")}>Upkeep</a>
-      <nav aria-label="Views">${PLACES.filter(([, , verb]) => !verb || may(who, verb)).map(
+      <nav aria-label="Views">${PLACES.filter((place) => opens(who, place)).map(
         ([name, word]) => html`<a key=${name} href=${link(name)} aria-current=${at.view === name ? "page" : undefined}>${word}</a>`,
       )}<a href=${new URL("docs/", api.base).href}>Docs</a></nav>
       <${Connection} />
@@ -157,7 +171,7 @@ function Frame({of}) {
       <button type="button" class="quiet" onClick=${signOut}>Sign out</button>
     </header>
     <${Lost} />
-    <main id="main" tabindex="-1"><${View} api=${api} at=${at} /></main>
+    <main id="main" tabindex="-1"><${View} api=${api} who=${who} at=${at} /></main>
     <${ActDialog} /><${Told} /><${Title} /><${Spoken} />
     ${help && html`<${Help} close=${() => setHelp(false)} />`}`;
 }

@@ -31,36 +31,57 @@ function forget() {
   device.drop(KEY);
 }
 
-function api(base, token) {
-  return new Api(base, token, (refusal) => {
-    if (session.get().phase !== "in") return;
-    forget();
-    session.set({...session.get(), phase: "out", api: null, who: null, refusal});
-  });
+/** Ends with the session that is, or is being begun. Whatever belongs to an older one writes nothing any more: its answers
+ * are not waited for, and each writer here asks its own `ended` first. */
+let current = new AbortController();
+
+/** Ends what is, and gives the signal of what begins. */
+function next() {
+  current.abort();
+  current = new AbortController();
+  return current.signal;
+}
+
+function api(base, token, ended) {
+  return new Api(
+    base,
+    token,
+    (refusal) => {
+      if (ended.aborted || session.get().phase !== "in") return;
+      next();
+      forget();
+      session.set({...session.get(), phase: "out", base, api: null, who: null, refusal});
+    },
+    ended,
+  );
 }
 
 /** Takes up a kept session, or asks who we are without a token: a client certificate may say it. */
 export async function begin() {
+  const ended = next();
   const kept = stored();
   const base = kept?.base ?? own;
-  const with_ = api(base, kept?.token ?? null);
+  const with_ = api(base, kept?.token ?? null, ended);
   let refusal;
   let pause = 500;
   for (;;) {
     try {
       const who = await with_.get("v1/whoami");
+      if (ended.aborted) return;
       if (who?.principal) {
         session.set({phase: "in", api: with_, who, served: base === own});
         return;
       }
       break;
     } catch (error) {
+      if (ended.aborted) return;
       refusal = error;
     }
     // A daemon that is away does not end a session.
-    if (!kept || !refusal.passing || stored() === null) break;
+    if (!kept || !refusal.passing) break;
     session.set({phase: "starting", refusal});
-    await delay((pause = Math.min(10_000, pause * 2)));
+    await delay((pause = Math.min(10_000, pause * 2)), ended);
+    if (ended.aborted) return;
   }
   if (refusal?.status === 401) forget();
   // A daemon refuses strangers in a form of its own; a server of files does not.
@@ -70,7 +91,6 @@ export async function begin() {
 
 /** Signs in; gives the refusal, or null. */
 export async function signIn(base, token, remember) {
-  const {served} = session.get();
   let where;
   try {
     where = new URL(base);
@@ -83,20 +103,34 @@ export async function signIn(base, token, remember) {
   if (where.protocol !== "https:" && where.protocol !== "http:") {
     return {message: `\`${base}\` is no address of a web server`, hint: "it begins with `https://`"};
   }
-  const with_ = api(where.href, token);
+  const {served} = session.get();
+  const ended = next();
+  const with_ = api(where.href, token, ended);
   try {
     const who = await with_.get("v1/whoami");
+    if (ended.aborted) return null;
     forget();
     (remember ? device : tab).write(KEY, JSON.stringify({base: where.href, token}));
     session.set({phase: "in", api: with_, who, served});
     return null;
   } catch (refusal) {
-    return refusal;
+    return ended.aborted ? null : refusal;
   }
+}
+
+/** Asks again what the one who signed in may do: something was refused that was allowed before, or the other way round.
+ * Tells whether it is something else than before. */
+export async function reconsider(api, signal) {
+  const who = await api.get("v1/whoami", {}, {signal});
+  const now = session.get();
+  if (!who?.principal || now.api !== api || JSON.stringify(who) === JSON.stringify(now.who)) return false;
+  session.set({...now, who});
+  return true;
 }
 
 export function signOut() {
   const {served, api: last} = session.get();
+  next();
   forget();
   session.set({phase: "out", served, base: last?.base});
 }
@@ -116,13 +150,17 @@ function means(pattern, name) {
  */
 export function may(who, verb, app = null) {
   const within = ({apps, namespaces} = {}) =>
-    (apps ?? ["*"]).some((pattern) => means(pattern, app.name)) &&
-    (namespaces ?? ["*"]).some((pattern) => means(pattern, app.namespace));
-  if (app && who?.bound && !within(who.bound)) return false;
+    app
+      ? (apps ?? ["*"]).some((pattern) => means(pattern, app.name)) &&
+        (namespaces ?? ["*"]).some((pattern) => means(pattern, app.namespace))
+      : // What is about the machine is given by a grant for everything only.
+        OF_APPS.has(verb) || [apps, namespaces].every((places) => (places ?? ["*"]).includes("*"));
+  if (who?.bound && !within(who.bound)) return false;
   return (who?.grants ?? []).some((grant) => {
-    const [family] = verb.split(":");
-    const verbs = grant.verbs ?? [];
-    if (!verbs.some((granted) => granted === "*" || granted === verb || granted === `${family}:*`)) return false;
-    return !app || within(grant);
+    const gives = (granted) => (granted.endsWith("*") ? verb.startsWith(granted.slice(0, -1)) : granted === verb);
+    return (grant.verbs ?? []).some(gives) && within(grant);
   });
 }
+
+/** Verbs about single apps: a grant may give them for some. */
+const OF_APPS = new Set(["apps:read", "apps:logs", "apps:operate", "apps:write", "apps:inspect", "events:read", "alerts:operate"]);

@@ -71,7 +71,12 @@ pub struct TokenPost {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UnixTime>,
     /// Kept in the event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::reason::read"
+    )]
+    #[schemars(length(max = 1000))]
     pub reason: Option<String>,
     /// Only say whether it could be made.
     #[serde(default)]
@@ -116,8 +121,16 @@ pub struct RoleList {
 pub struct RolePut {
     /// All that it gives.
     pub grants: Vec<Grant>,
+    /// Only if tokens, roles and members are at this revision: the header `If-Match`.
+    #[serde(skip)]
+    pub if_revision: Option<u64>,
     /// Kept in the event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::reason::read"
+    )]
+    #[schemars(length(max = 1000))]
     pub reason: Option<String>,
     /// Only say whether it could be done.
     #[serde(default)]
@@ -129,7 +142,12 @@ pub struct RolePut {
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// Kept in the event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::reason::read"
+    )]
+    #[schemars(length(max = 1000))]
     pub reason: Option<String>,
     /// Only say whether it could be done.
     #[serde(default)]

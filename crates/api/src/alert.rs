@@ -92,7 +92,12 @@ pub struct SilencePut {
     /// For how long.
     pub for_ms: u64,
     /// Kept in the event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::reason::read"
+    )]
+    #[schemars(length(max = 1000))]
     pub reason: Option<String>,
     /// Only say whether it could be done.
     #[serde(default)]
@@ -106,7 +111,12 @@ pub struct TestPost {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
     /// Kept in the event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::reason::read"
+    )]
+    #[schemars(length(max = 1000))]
     pub reason: Option<String>,
     /// Only say which channels would be tried.
     #[serde(default)]

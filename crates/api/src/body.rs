@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use upkeep_model::{
     app::AppSpec,
     exit::Exit,
+    file::resolve::CommandLine,
     id::AppName,
+    restart::RestartOn,
     state::{Actual, Desired},
 };
 
@@ -71,6 +73,9 @@ pub struct AppView {
     /// How far a replacement is, while one is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<String>,
+    /// What it gets of the shared configuration, without values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Box<AppConfigView>>,
     /// The whole specification, values of variables hidden; only where one app is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Box<AppSpec>>,
@@ -83,6 +88,41 @@ pub struct AppView {
     /// What each instance may use, and what sees to it; only where one app is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<LimitView>,
+}
+
+/// What an app gets of the shared configuration: names, and no values.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AppConfigView {
+    /// Where its values stand; later ones win.
+    pub places: Vec<upkeep_model::place::Place>,
+    /// The revision of the values that are in force; absent: there are none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// When they were read, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<f64>,
+    /// Names of its variables that they make.
+    pub variables: Vec<String>,
+    /// Files that are made of them.
+    pub files: Vec<String>,
+    /// Since when the shared configuration could not be read, Unix seconds; absent: what is in force is what was last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_since: Option<f64>,
+    /// Why there is nothing, or nothing new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Values that were read and are not in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<WaitingValues>,
+}
+
+/// Values that are not in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WaitingValues {
+    /// Their revision; 0: it is not known.
+    pub revision: u64,
+    /// Why they are not.
+    pub why: String,
 }
 
 /// How much of one resource an instance may use, as the kernel has it.
@@ -372,7 +412,11 @@ pub struct LogSinkView {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Apply {
     /// What is wanted, complete.
+    #[serde(default)]
     pub apps: Vec<AppSpec>,
+    /// What is wanted as people write it; worked out on the machine of the daemon.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unresolved: Vec<Unresolved>,
     /// Restart apps that run already, even if their specification is the same.
     #[serde(default)]
     pub restart_unchanged: bool,
@@ -384,11 +428,90 @@ pub struct Apply {
     pub options: ActionOptions,
 }
 
+/// Apps as people write them. Defaults, `max`, programs, `env_file` and other paths are worked out with what is true of
+/// the machine of the daemon. Such apps inherit the daemon's `PATH`, `HOME`, user, language and time zone, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unresolved {
+    /// A file of apps.
+    File(AppFile),
+    /// A script or a command line.
+    Command(AppCommand),
+}
+
+/// A file of apps, as it is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AppFile {
+    /// Its name, which tells what it is written in: `upkeep.yaml`, `ecosystem.config.json`, `Procfile`. Errors name it.
+    pub name: String,
+    /// Its text. Of a file in JavaScript: what it evaluates to, as JSON.
+    pub text: String,
+    /// Where relative paths in it start: a folder of the daemon's machine, absolute.
+    pub directory: String,
+    /// Which `env_NAME` of PM2's files holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// Only these of its apps; none named: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
+}
+
+/// A script or a command line, as it is typed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AppCommand {
+    /// A script and its arguments, or one word with blanks, which is a command line.
+    pub words: Vec<String>,
+    /// More arguments, taken as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// What the app is called; absent: after the script, and then it does not replace an app that runs something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Where it runs, if not in `directory`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// A number, or `max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<String>,
+    /// What runs the script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<String>,
+    /// Whether it is left alone once it has ended.
+    #[serde(default)]
+    pub no_restart: bool,
+    /// Where relative paths start: a folder of the daemon's machine, absolute.
+    pub directory: String,
+}
+
+impl From<AppCommand> for CommandLine {
+    fn from(command: AppCommand) -> Self {
+        Self {
+            words: command.words,
+            args: command.args,
+            name: command.name,
+            namespace: command.namespace,
+            cwd: command.cwd,
+            instances: command.instances,
+            interpreter: command.interpreter,
+            restart: command.no_restart.then_some(RestartOn::Never),
+            ..Self::default()
+        }
+    }
+}
+
 /// What every action takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActionOptions {
     /// Kept in the event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::reason::read"
+    )]
+    #[schemars(length(max = 1000))]
     pub reason: Option<String>,
     /// Only say what would be done.
     #[serde(default)]
@@ -473,6 +596,9 @@ pub struct ActionResult {
     /// Replacements that did not hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
+    /// What was understood in `unresolved` and is not honoured, or was changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A replacement that did not hold.
@@ -552,6 +678,9 @@ pub enum What {
 pub struct DaemonView {
     /// Version of the daemon.
     pub version: String,
+    /// What its machine calls itself.
+    #[serde(default)]
+    pub hostname: String,
     /// Process of the daemon.
     pub daemon_pid: u32,
     /// Process of the keeper.
@@ -621,6 +750,24 @@ pub struct EventList {
 }
 
 impl Event {
+    /// What an event is that stands for those that a client missed for good: it asked to go on behind an event that is no
+    /// longer kept, or that this log never had. Its id is the place before the event that follows.
+    pub const GAP: &'static str = "gap";
+
+    /// Detail of an event of an app: which values of the shared configuration have changed. Only those are shown whose history
+    /// the caller may read.
+    pub const CHANGED_VALUES: &'static str = "changed";
+
+    /// Whether it is [`Event::GAP`].
+    pub fn is_gap(&self) -> bool {
+        self.what == Self::GAP
+    }
+
+    /// Whether it tells of the values that an app gets of the shared configuration.
+    pub fn is_of_values(&self) -> bool {
+        self.what.starts_with("values_")
+    }
+
     /// Whether it tells that something went wrong.
     pub fn is_failure(&self) -> bool {
         match self.what.as_str() {
@@ -628,7 +775,9 @@ impl Event {
             "start_failed" | "unhealthy" | "unready" | "refused" | "returned" | "broken" | "killed"
             | "leak" | "log_trouble" | "otlp_trouble" | "otlp_refused" | "listen_refused" | "hook_failed"
             | "denied" | "sign_in_failed" | "run_missed" | "run_late" | "run_timeout"
-            | "alert_undelivered" => true,
+            | "alert_undelivered" | "values_refused" | "values_returned" | "values_stale" | "values_lost" => {
+                true
+            }
             "run_ended" => self.result.starts_with("failed"),
             "alert" => self.result == "firing",
             _ => false,
@@ -638,6 +787,28 @@ impl Event {
     /// Whether it tells what somebody did or was refused, and not what happened by itself.
     pub fn is_act(&self) -> bool {
         self.who.contains(':') || matches!(self.what.as_str(), "denied" | "sign_in_failed")
+    }
+
+    /// What it takes to read it, besides `events:read`: some kinds tell of what other verbs guard.
+    pub fn guard(&self) -> Option<upkeep_model::access::Verb> {
+        use upkeep_model::access::Verb;
+        let kind = self.what.as_str();
+        let is_of_access = matches!(kind, "denied" | "sign_in_failed" | "authority_made")
+            || ["token_", "role_", "certificate_"]
+                .iter()
+                .any(|start| kind.starts_with(start));
+        match kind {
+            _ if is_of_access => Some(Verb::AccessRead),
+            "settings" => Some(Verb::SettingsRead),
+            _ if kind.starts_with("config.") => Some(Verb::ConfigHistory),
+            _ => None,
+        }
+    }
+
+    /// Of an event of the shared configuration: what was changed. Who reads it must be allowed to read the history of all.
+    pub fn places(&self) -> Option<Vec<upkeep_model::place::Place>> {
+        let places = self.details.get("places")?;
+        serde_json::from_value(places.clone()).ok()
     }
 
     /// Whether a query asks for it.
@@ -660,7 +831,8 @@ impl Event {
 /// Query of `GET /v1/events`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventQuery {
-    /// Only events with higher ids.
+    /// Only events with higher ids. A stream that cannot go on there (it is no longer kept, or there is none yet) begins with
+    /// an event `gap`, and goes on with the oldest that is kept. `Last-Event-ID` means the same.
     pub after: Option<u64>,
     /// How many, the newest; 100 unless said otherwise.
     pub limit: Option<usize>,
@@ -752,6 +924,8 @@ pub struct Upgrade {
     #[serde(default)]
     pub keeper: bool,
     /// Kept in the event.
+    #[serde(default, deserialize_with = "crate::reason::read")]
+    #[schemars(length(max = 1000))]
     pub reason: Option<String>,
 }
 

@@ -32,6 +32,19 @@ pub struct AuthorityView {
     pub certificate: String,
 }
 
+/// Answer of `PUT /v1/certificates/authority`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AuthorityChanged {
+    /// The authority as it is now; absent: there is none, as nothing was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<AuthorityView>,
+    /// What was (or with `dry_run`: would be) done; empty: nothing was to do.
+    pub changes: Vec<String>,
+    /// The event that tells of it; absent for `dry_run` and where nothing has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<u64>,
+}
+
 /// The certificate of the listener.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerView {
@@ -78,14 +91,19 @@ pub struct CertificatePost {
     pub name: String,
     /// The public key, on P-256, as PEM (`PUBLIC KEY`). The private one stays where it was made.
     pub public_key: String,
-    /// For how long. Default: 365.
+    /// For how long. Default: 365, or as long as whoever asks is let in itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub days: Option<u32>,
     /// A role that `cert:NAME` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::reason::read"
+    )]
+    #[schemars(length(max = 1000))]
     pub reason: Option<String>,
     /// Only check.
     #[serde(default)]
@@ -95,8 +113,10 @@ pub struct CertificatePost {
 /// Answer of `POST /v1/certificates`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CertificateIssued {
-    /// What was issued.
+    /// What was issued; with `dry_run` its number is none that will ever be.
     pub certificate: CertificateView,
+    /// What was (or with `dry_run`: would be) done: the certificate, and what it took.
+    pub changes: Vec<String>,
     /// The certificate, PEM; absent: nothing was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pem: Option<String>,

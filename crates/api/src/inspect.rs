@@ -17,7 +17,12 @@ pub struct HeapRequest {
     #[serde(default)]
     pub force: bool,
     /// Kept in the event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::reason::read"
+    )]
+    #[schemars(length(max = 1000))]
     pub reason: Option<String>,
 }
 
@@ -34,6 +39,11 @@ pub struct ProfileRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_us: Option<u64>,
     /// Kept in the event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::reason::read"
+    )]
+    #[schemars(length(max = 1000))]
     pub reason: Option<String>,
 }

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    access, alert, body, certificate, crash, error, inspect, metrics,
+    access, alert, body, certificate, config, config_store, crash, error, inspect, metrics,
     routes::{OUTSIDE, ROUTES, Route},
     search, settings,
 };
@@ -24,6 +24,8 @@ enum Answer {
     JsonOrEvents(Of, Of),
     /// JSON lines, or with `follow` server-sent events of which each holds one item.
     LinesOrEvents(Of),
+    /// Server-sent events, of which each holds one item.
+    Events(Of),
     /// A file.
     File,
     /// Plain text.
@@ -113,9 +115,46 @@ fn shape(route: &Route) -> Option<Shape> {
         ("POST", "/v1/certificates") => {
             send::<certificate::CertificatePost, certificate::CertificateIssued>()
         }
-        ("PUT", "/v1/certificates/authority") => send::<access::Change, certificate::AuthorityView>(),
+        ("PUT", "/v1/certificates/authority") => send::<access::Change, certificate::AuthorityChanged>(),
         ("POST", "/v1/certificates/renew") => send::<access::Change, certificate::CertificateList>(),
         ("DELETE", "/v1/certificates/{serial}") => send::<access::Change, access::Changed>(),
+        ("PUT", "/v1/config/approvals") => send::<config::ApprovalsPut, config::PlacesChanged>(),
+        ("POST", "/v1/config/auth") => send::<config_store::AuthPost, config_store::AuthEnabled>(),
+        ("POST", "/v1/config/changes") => send::<config::ChangePost, config::ConfigChanged>(),
+        ("GET", "/v1/config/diff") => get::<config::DiffList>().query::<config::DiffQuery>(),
+        ("POST", "/v1/config/explain") => send::<config::ExplainPost, config::ExplainList>(),
+        ("GET", "/v1/config/export") => get::<config::ExportView>().query::<config::ExportQuery>(),
+        ("GET", "/v1/config/history") => get::<config::HistoryList>().query::<config::HistoryQuery>(),
+        ("POST", "/v1/config/import") => send::<config::ImportPost, config::Imported>(),
+        ("PUT", "/v1/config/keep") => send::<config::KeepPut, config::PlacesChanged>(),
+        ("POST", "/v1/config/leases/{lease}/keep-alive") => {
+            send::<config::KeepAlivePost, config::LeaseView>()
+        }
+        ("GET", "/v1/config/proposals") => get::<config::ProposalList>().query::<config::ProposalQuery>(),
+        ("POST", "/v1/config/proposals/{proposal}/approve") => {
+            send::<config::ProposalApprove, config::ProposalDecided>()
+        }
+        ("POST", "/v1/config/proposals/{proposal}/refuse") => {
+            send::<config::ProposalRefuse, config::ProposalDecided>()
+        }
+        ("POST", "/v1/config/reseal") => send::<config::ResealPost, config::Resealed>(),
+        ("POST", "/v1/config/rollback") => send::<config::RollbackPost, config::ConfigChanged>(),
+        ("GET", "/v1/config/rules") => get::<config::RulesView>(),
+        ("PUT", "/v1/config/rules") => send::<config::RulesPut, config::PlacesChanged>(),
+        ("GET", "/v1/config/schemas") => get::<config::SchemaList>().query::<config::SchemaQuery>(),
+        ("PUT", "/v1/config/schemas") => send::<config::SchemaPut, config::PlacesChanged>(),
+        ("GET", "/v1/config/machines") => get::<config_store::MachineList>(),
+        ("POST", "/v1/config/machines") => send::<config_store::MachinePost, config_store::MachineAdded>(),
+        ("DELETE", "/v1/config/machines/{name}") => send::<access::Change, config::PlacesChanged>(),
+        ("POST", "/v1/config/migrate") => send::<config_store::MigratePost, config_store::Migrated>(),
+        ("GET", "/v1/config/status") => get::<config_store::ConfigStatus>(),
+        ("GET", "/v1/config/values") => get::<config::ValueList>().query::<config::ValuesQuery>(),
+        ("GET", "/v1/config/values/{path}") => get::<config::ValueEntry>().query::<config::ValueQuery>(),
+        ("PUT", "/v1/config/values/{path}") => send::<config::ValuePut, config::ConfigChanged>(),
+        ("DELETE", "/v1/config/values/{path}") => send::<config::ValueDelete, config::ConfigChanged>(),
+        ("GET", "/v1/config/watch") => get::<()>()
+            .query::<config::WatchQuery>()
+            .answer(Answer::Events(of::<config::Watched>())),
         ("GET", "/v1/daemon") => get::<body::DaemonView>(),
         ("POST", "/v1/daemon/upgrade") => send::<body::Upgrade, body::Accepted>(),
         ("GET", "/v1/logs") => get::<()>()
@@ -137,6 +176,7 @@ fn shape(route: &Route) -> Option<Shape> {
         ("GET", "/v1/schedules/{name}") => get::<body::ScheduleView>().query::<body::ScheduleQuery>(),
         ("GET", "/v1/settings") => get::<settings::SettingsView>(),
         ("PUT", "/v1/settings") => send::<settings::SettingsPut, settings::SettingsResult>(),
+        ("POST", "/v1/settings/explain") => send::<config::SettingsExplain, config::ExplainList>(),
         ("GET", "/v1/tokens") => get::<access::TokenList>(),
         ("POST", "/v1/tokens") => send::<access::TokenPost, access::TokenCreated>(),
         ("GET", "/v1/whoami") => get::<access::WhoAmI>(),
@@ -297,6 +337,10 @@ fn path_parameter(name: &str) -> Value {
             "Number of the crash, or `last`.",
             json!({"type": "string", "pattern": "^([0-9]{1,19}|last)$"}),
         ),
+        "path" => (
+            "Path of a value, without its first slash: `shop/prod/db/url`. Slashes may be written as they are.",
+            json!({"type": "string", "pattern": "^[A-Za-z0-9_+@:-]+(/[A-Za-z0-9_+@:-]+){0,15}$", "maxLength": 500}),
+        ),
         "role" => (
             "Name of the role.",
             json!({"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,59}$"}),
@@ -379,6 +423,10 @@ pub fn document(version: &str) -> Value {
                 let item = types.answered(item);
                 json!({"application/x-ndjson": lines(&item), "text/event-stream": events(&item)})
             }
+            Answer::Events(item) => {
+                let item = types.answered(item);
+                json!({"text/event-stream": events(&item)})
+            }
             Answer::File => json!({"application/json": {"schema": {}}}),
             Answer::Text => json!({"text/plain": {"schema": {"type": "string"}}}),
         };
@@ -420,7 +468,11 @@ pub fn document(version: &str) -> Value {
         if content.get("text/event-stream").is_some() {
             parameters.push(header(
                 "Last-Event-ID",
-                "Of a stream: go on behind this event.",
+                if matches!(route.path, "/v1/events" | "/v1/audit") {
+                    "Go on behind this event. If it is no longer kept, or there is none yet (the log was begun anew), the first event is a `gap`, and what is kept follows."
+                } else {
+                    "Of a stream: go on behind this event."
+                },
                 json!({"type": "string"}),
             ));
         }

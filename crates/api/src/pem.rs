@@ -1,6 +1,7 @@
 //! Keys and certificates as text (RFC 7468), and how they are named by their hash.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use upkeep_model::hex::hex;
 
 /// What stands before the public point of a key on P-256: `SubjectPublicKeyInfo` up to its bits (RFC 5480).
 const P256: [u8; 26] = [
@@ -35,16 +36,6 @@ pub fn public_key(point: &[u8]) -> String {
 pub fn point(info: &[u8]) -> Option<&[u8]> {
     info.strip_prefix(&P256)
         .filter(|point| point.len() == POINT && point.first() == Some(&4))
-}
-
-/// Bytes in lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // A string takes everything.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// How a certificate is named by its hash: `sha256:` and 64 digits.

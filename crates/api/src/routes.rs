@@ -24,7 +24,12 @@ impl Route {
             .path
             .strip_prefix("/v1/apps/{name}")
             .is_some_and(|rest| !matches!(rest, "/heap" | "/profile"));
-        self.method != "GET" && (acts_on_one || matches!(self.path, "/v1/apps" | "/v1/settings"))
+        let is_role = self.method == "PUT" && self.path == "/v1/roles/{role}";
+        let is_one = matches!(
+            self.path,
+            "/v1/apps" | "/v1/config/values/{path}" | "/v1/settings"
+        );
+        self.method != "GET" && (acts_on_one || is_role || is_one)
     }
 }
 
@@ -229,6 +234,209 @@ pub const ROUTES: &[Route] = &[
         "Revokes a certificate, by its number, or all of a name.",
     ),
     route(
+        "PUT",
+        "/v1/config/approvals",
+        Verb::ConfigGrant,
+        &[200, 409, 422],
+        "Says how many others have to approve changes of a place.",
+    ),
+    route(
+        "POST",
+        "/v1/config/auth",
+        Verb::SettingsWrite,
+        &[200, 409, 422],
+        "Has etcd ask everybody who they are.",
+    ),
+    route(
+        "POST",
+        "/v1/config/changes",
+        Verb::ConfigWrite,
+        &[200, 202, 409, 422],
+        "Sets and deletes values of the shared configuration, all or nothing.",
+    ),
+    route(
+        "GET",
+        "/v1/config/diff",
+        Verb::ConfigHistory,
+        &[200, 409],
+        "Tells what differs in a place between two revisions.",
+    ),
+    route(
+        "POST",
+        "/v1/config/explain",
+        Verb::ConfigRead,
+        &[200, 422],
+        "Tells where values come from, out of files and a place, and what they overrule.",
+    ),
+    route(
+        "GET",
+        "/v1/config/export",
+        Verb::ConfigRead,
+        &[200, 409, 422],
+        "Writes the values of a place as a file; secrets only if that is asked for.",
+    ),
+    route(
+        "GET",
+        "/v1/config/history",
+        Verb::ConfigHistory,
+        &[200],
+        "Lists changes in a place with who, when and why, newest first.",
+    ),
+    route(
+        "POST",
+        "/v1/config/import",
+        Verb::ConfigWrite,
+        &[200, 202, 409, 422],
+        "Sets the values of a file, all or nothing.",
+    ),
+    route(
+        "PUT",
+        "/v1/config/keep",
+        Verb::ConfigGrant,
+        &[200, 409, 422],
+        "Says how much of the history of a place is kept.",
+    ),
+    route(
+        "POST",
+        "/v1/config/leases/{lease}/keep-alive",
+        Verb::ConfigWrite,
+        &[200],
+        "Begins the time anew after which values go by themselves.",
+    ),
+    route(
+        "GET",
+        "/v1/config/machines",
+        Verb::ConfigRead,
+        &[200],
+        "Lists the machines that share the configuration, with their public keys and what etcd lets them use.",
+    ),
+    route(
+        "POST",
+        "/v1/config/machines",
+        Verb::ConfigGrant,
+        &[200, 409, 422],
+        "Makes a user at etcd that can use some places and no others, for a machine.",
+    ),
+    route(
+        "DELETE",
+        "/v1/config/machines/{name}",
+        Verb::ConfigGrant,
+        &[200, 409],
+        "Takes from a machine what it may use at etcd.",
+    ),
+    route(
+        "POST",
+        "/v1/config/migrate",
+        Verb::SettingsWrite,
+        &[200, 409, 422],
+        "Moves the whole configuration to another store, while it is in use.",
+    ),
+    route(
+        "GET",
+        "/v1/config/proposals",
+        Verb::ConfigRead,
+        &[200],
+        "Lists changes that wait for others, the oldest first.",
+    ),
+    route(
+        "POST",
+        "/v1/config/proposals/{proposal}/approve",
+        Verb::ConfigWrite,
+        &[200, 409, 422],
+        "Approves a change of somebody else, and carries it out if so many have.",
+    ),
+    route(
+        "POST",
+        "/v1/config/proposals/{proposal}/refuse",
+        Verb::ConfigWrite,
+        &[200, 409, 422],
+        "Takes a change away that waits.",
+    ),
+    route(
+        "POST",
+        "/v1/config/reseal",
+        Verb::ConfigGrant,
+        &[200, 409, 422],
+        "Seals the secrets of a place for those who are its recipients now.",
+    ),
+    route(
+        "POST",
+        "/v1/config/rollback",
+        Verb::ConfigWrite,
+        &[200, 202, 409, 422],
+        "Sets a place back to what it was at a revision.",
+    ),
+    route(
+        "GET",
+        "/v1/config/rules",
+        Verb::ConfigRead,
+        &[200],
+        "Tells for whom secrets of which place are sealed.",
+    ),
+    route(
+        "PUT",
+        "/v1/config/rules",
+        Verb::ConfigGrant,
+        &[200, 409, 422],
+        "Says for whom secrets of a place are sealed.",
+    ),
+    route(
+        "GET",
+        "/v1/config/schemas",
+        Verb::ConfigRead,
+        &[200],
+        "Lists the schemas of places.",
+    ),
+    route(
+        "PUT",
+        "/v1/config/schemas",
+        Verb::ConfigGrant,
+        &[200, 409, 422],
+        "Says which schema the values of a place have to fit.",
+    ),
+    route(
+        "GET",
+        "/v1/config/status",
+        Verb::ConfigRead,
+        &[200],
+        "Tells how the store of the shared configuration is doing.",
+    ),
+    route(
+        "GET",
+        "/v1/config/values",
+        Verb::ConfigRead,
+        &[200, 409, 422],
+        "Lists values of a place; secrets are masked.",
+    ),
+    route(
+        "GET",
+        "/v1/config/values/{path}",
+        Verb::ConfigRead,
+        &[200, 409],
+        "Shows one value; a secret in clear if that is asked for.",
+    ),
+    route(
+        "PUT",
+        "/v1/config/values/{path}",
+        Verb::ConfigWrite,
+        &[200, 202, 409, 422],
+        "Sets one value.",
+    ),
+    route(
+        "DELETE",
+        "/v1/config/values/{path}",
+        Verb::ConfigWrite,
+        &[200, 202, 409, 422],
+        "Deletes one value.",
+    ),
+    route(
+        "GET",
+        "/v1/config/watch",
+        Verb::ConfigWatch,
+        &[200],
+        "Tells of every change in a place, each once and in order.",
+    ),
+    route(
         "GET",
         "/v1/daemon",
         Verb::MachineRead,
@@ -388,6 +596,13 @@ pub const ROUTES: &[Route] = &[
         Verb::SettingsWrite,
         &[200, 409, 422],
         "Replaces the settings of the machine.",
+    ),
+    route(
+        "POST",
+        "/v1/settings/explain",
+        Verb::SettingsRead,
+        &[200, 422],
+        "Tells where settings of the machine come from.",
     ),
     route(
         "PUT",

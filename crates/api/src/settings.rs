@@ -25,7 +25,12 @@ pub struct SettingsPut {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
     /// Kept in the event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::reason::read"
+    )]
+    #[schemars(length(max = 1000))]
     pub reason: Option<String>,
     /// Only say what would change.
     #[serde(default)]

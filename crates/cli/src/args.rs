@@ -1,19 +1,29 @@
 //! What was typed, exactly.
 
+mod config;
+mod config_store;
 mod docs;
 mod remote;
+mod render;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use upkeep_model::{
     access::{Pattern, Verbs},
+    place::Place,
     size::Span,
 };
 
 pub(crate) use self::{
+    config::{
+        ConfigImport, ConfigKeep, ConfigRecipients, ConfigSchema, ConfigSet, ConfigVerb, ZooKeeperImport,
+        ZooKeeperLogin, ZooKeeperMirror, ZooKeeperVerb,
+    },
+    config_store::{ConfigMigrate, MachineAdd, MachineVerb, StoreName},
     docs::{DocsBuild, DocsCheck, DocsImport, DocsNew, DocsServe, DocsVerb},
     remote::{CertVerb, HostAdd, HostVerb, Web},
+    render::ConfigRender,
 };
 
 /// Keeps applications and servers in order.
@@ -56,7 +66,7 @@ pub(crate) struct Global {
     /// Only say what would be done
     #[arg(long, global = true)]
     pub(crate) dry_run: bool,
-    /// Ask another machine: a name of `upkeep host ls` [default: $UPKEEP_HOST, or this machine]
+    /// Ask another machine: a name of `upkeep host ls`, or `unix:/PATH` of a socket [default: $UPKEEP_HOST, or this machine]
     #[arg(long, global = true, value_name = "HOST")]
     pub(crate) host: Option<String>,
 }
@@ -166,6 +176,20 @@ Examples:
         #[command(subcommand)]
         verb: Option<SettingsVerb>,
     },
+    /// Shared configuration: values and secrets under paths, with rights, history and a watch
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  upkeep config set /shop/prod/db/url postgres://db/shop --reason 'new database'
+  upkeep config set /shop/prod/db/password - --secret < password.txt
+  upkeep config get /shop/prod/db/url
+  upkeep config tree /shop/
+  upkeep config history /shop/prod/
+  upkeep config rollback /shop/prod/ 17
+  upkeep config watch /shop/prod/ --json"
+    )]
+    Config(ConfigVerb),
     /// Listen over TCP, for browsers and for other machines; prints where
     #[command(after_help = "\
 Examples:
@@ -194,6 +218,7 @@ Examples:
 Examples:
   upkeep host add web1 --ssh deploy@web1       through ssh: no port is open for Upkeep
   upkeep host add web2 --url https://web2.example.org:9616 --trust --cert laptop.pem
+  upkeep host add ops --socket /run/upkeep/api.sock
   upkeep host test web2
   upkeep --host web2 logs shop -f"
     )]
@@ -504,6 +529,10 @@ pub(crate) struct Bounds {
     /// Only apps of this namespace. Can be repeated
     #[arg(long = "namespace", value_name = "PATTERN", value_parser = crate::commands::pattern)]
     pub(crate) namespaces: Vec<Pattern>,
+    /// Only this place of the shared configuration: `/shop/prod/`, `/shop/db/url`. Can be repeated. Who limits apps gets no
+    /// paths but these, and who limits paths alone gets no apps
+    #[arg(long = "path", value_name = "PLACE", value_parser = crate::commands::place_of)]
+    pub(crate) paths: Vec<Place>,
 }
 
 /// Verbs of tokens.
@@ -632,6 +661,15 @@ pub(crate) enum SettingsVerb {
         /// The file, or `-`
         #[arg(value_name = "FILE")]
         file: String,
+    },
+    /// Tell where settings come from: default, stored, or a file as if it were set
+    Explain {
+        /// `web/listen`, or `web` for all below it
+        #[arg(value_name = "KEY", default_value = "")]
+        key: String,
+        /// A file (YAML or JSON) on top of what is stored. Can be repeated
+        #[arg(long = "file", value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
 }
 

@@ -113,6 +113,10 @@ fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
         }
         if let Some(error) = cause.downcast_ref::<ClientError>() {
             return match error {
+                ClientError::Unreachable { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => (
+                    Exit::Unreachable,
+                    Some("a daemon lets other users of its machine in once one of them has a role: `upkeep role grant viewer uid:N`".to_owned()),
+                ),
                 ClientError::Unreachable { .. } => (Exit::Unreachable, None),
                 ClientError::Untrusted { .. } => (
                     Exit::Refused,

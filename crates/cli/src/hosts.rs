@@ -96,16 +96,35 @@ pub(crate) struct Remote {
     folder: PathBuf,
 }
 
+/// What stands before the path of a socket, where a host is named.
+const UNIX: &str = "unix:";
+
 impl Remote {
-    /// By its name in the file of hosts.
+    /// By its name in the file of hosts, or by the path of a socket (`unix:/run/upkeep/api.sock`).
     pub(crate) fn find(name: &str) -> anyhow::Result<Self> {
+        if let Some(path) = name.strip_prefix(UNIX) {
+            let host = Host {
+                socket: Some(path.to_owned()),
+                ..Host::default()
+            };
+            host.check().map_err(|why| {
+                Advised::new(Exit::Usage, why).hint("for example `unix:/run/upkeep/api.sock`")
+            })?;
+            return Ok(Self {
+                name: name.to_owned(),
+                host,
+                // It names no file.
+                folder: PathBuf::new(),
+            });
+        }
         let mut hosts = load()?;
         let found = hosts.hosts.iter().find(|(key, _)| key.as_str() == name);
         let key = found.map(|(key, _)| key.clone());
         let Some(host) = key.and_then(|key| hosts.hosts.remove(&key)) else {
             let known: Vec<&str> = hosts.hosts.keys().map(|name| name.as_str()).collect();
             let hint = if known.is_empty() {
-                "`upkeep host add NAME --ssh user@host` or `--url https://…` adds one".to_owned()
+                "`upkeep host add NAME --ssh user@host`, `--url https://…` or `--socket PATH` adds one"
+                    .to_owned()
             } else {
                 format!("known are: {}", known.join(", "))
             };
@@ -125,14 +144,19 @@ impl Remote {
 
     /// How it is reached, for people.
     pub(crate) fn way(&self) -> String {
-        match (&self.host.url, &self.host.ssh) {
-            (Some(url), _) => url.to_string(),
-            (None, ssh) => format!("ssh {}", ssh.as_deref().unwrap_or_default()),
+        match (&self.host.url, &self.host.socket, &self.host.ssh) {
+            (Some(url), ..) => url.to_string(),
+            (None, Some(socket), _) => format!("{UNIX}{socket}"),
+            (None, None, ssh) => format!("ssh {}", ssh.as_deref().unwrap_or_default()),
         }
     }
 
     /// Connects. `start`: a daemon is started there if none runs (through ssh only).
     pub(crate) async fn connect(&self, start: bool) -> Result<Client, ClientError> {
+        if let Some(socket) = &self.host.socket {
+            // Whoever runs that daemon starts it.
+            return Client::connect(Path::new(socket)).await;
+        }
         let Some(url) = &self.host.url else {
             return Client::connect_through(&self.program(start)).await;
         };

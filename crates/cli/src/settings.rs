@@ -4,7 +4,7 @@ use upkeep_host::home::{self, Home};
 
 use crate::{
     Program,
-    args::{Command, Global, SettingsVerb},
+    args::{AlertVerb, CertVerb, Command, ConfigVerb, Global, HostVerb, SettingsVerb},
     exit::{Advised, Exit},
     hosts::Remote,
 };
@@ -24,6 +24,13 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn resolve(global: Global, command: &Command, program: Program) -> anyhow::Result<Self> {
         let host = host(global.host.as_deref(), command)?;
+        if global.dry_run
+            && let Some(hint) = without_dry_run(command)
+        {
+            let text = "this verb does what it does: it cannot only say what it would do";
+            let hint = format!("leave `--dry-run` out; {hint}");
+            return Err(Advised::new(Exit::Usage, text).hint(hint).into());
+        }
         let home = Home::find(&|name| std::env::var_os(name), home::uid())?;
         Ok(Self {
             home,
@@ -78,6 +85,62 @@ const fn asks(command: &Command) -> Asks {
             verb: Some(SettingsVerb::Check { .. }),
         } => Asks::Nobody,
         _ => Asks::Daemon,
+    }
+}
+
+/// What to do instead, for verbs that change something and do not know `--dry-run`. All others that change something do know it;
+/// those that only look change nothing anyway.
+const fn without_dry_run(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Import(_) => Some("`-o -` prints the file instead of writing it"),
+        Command::Run(_) => Some("`upkeep validate FILE` checks the file"),
+        Command::Upgrade(_) => Some("`upkeep ping` tells which version runs"),
+        Command::Heap(_) | Command::Profile(_) => Some("nothing is changed but that a file is written"),
+        Command::Host(HostVerb::Add(_) | HostVerb::Rm { .. }) => Some("`upkeep host ls` tells what there is"),
+        Command::Alert(AlertVerb::Unsilence { .. }) => Some("`upkeep alert ls` tells what is silenced"),
+        Command::Cert(CertVerb::ExportCa { output: Some(_) }) => {
+            Some("without `-o` the certificate is printed")
+        }
+        Command::Config(ConfigVerb::KeepAlive { .. }) => Some("the lease only begins its time anew"),
+        Command::Start(_)
+        | Command::Apply(_)
+        | Command::Diff(_)
+        | Command::Docs(_)
+        | Command::Stop(_)
+        | Command::Restart(_)
+        | Command::Reload(_)
+        | Command::Scale(_)
+        | Command::Rollback(_)
+        | Command::Delete(_)
+        | Command::Ls(_)
+        | Command::Show(_)
+        | Command::Metrics(_)
+        | Command::Why(_)
+        | Command::Sandbox(_)
+        | Command::Schedule(_)
+        | Command::Settings { .. }
+        | Command::Config(_)
+        | Command::Web(_)
+        | Command::Cert(_)
+        | Command::Host(_)
+        | Command::Connect { .. }
+        | Command::Alert(_)
+        | Command::Logs(_)
+        | Command::Tree
+        | Command::Monit(_)
+        | Command::Events(_)
+        | Command::Audit(_)
+        | Command::Token(_)
+        | Command::Role(_)
+        | Command::Whoami
+        | Command::Ping
+        | Command::Kill
+        | Command::Shutdown
+        | Command::Save
+        | Command::Resurrect
+        | Command::Validate(_)
+        | Command::Completions(_)
+        | Command::HelpAll => None,
     }
 }
 

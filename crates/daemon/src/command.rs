@@ -1,5 +1,7 @@
 //! The one door: whatever wants to change something says it as a [`Command`] with a [`Permit`].
 
+use std::collections::BTreeMap;
+
 use upkeep_api::{
     body::{ActionOptions, ActionResult, Apply, Rollback, Scale, Selection, Upgrade},
     error::{Code, ErrorBody},
@@ -7,12 +9,13 @@ use upkeep_api::{
 use upkeep_model::id::AppName;
 
 pub(crate) use crate::access::{Permit, Principal};
+use crate::supply::Granted;
 
 /// What is wanted.
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
     /// Create or update apps.
-    Apply(Apply),
+    Apply(Apply, Grants),
     /// Start, stop, restart or delete what is selected.
     Act { verb: Verb, selection: Selection },
     /// Have another number of instances of an app.
@@ -28,6 +31,9 @@ pub(crate) enum Command {
     /// Replace the programs.
     Upgrade(Upgrade),
 }
+
+/// What apps may be given of the shared configuration: by whoever applies them.
+pub(crate) type Grants = BTreeMap<AppName, Granted>;
 
 /// Verbs over selections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +66,8 @@ pub(crate) struct Refusal {
     pub(crate) hint: Option<String>,
     /// When it is worth trying again, seconds from now.
     pub(crate) retry_after_s: Option<u64>,
+    /// What lies behind it, in all its words: for the daemon's log, under the id of the request, and for no answer.
+    pub(crate) cause: Option<String>,
 }
 
 impl Refusal {
@@ -69,7 +77,14 @@ impl Refusal {
             message: message.into(),
             hint: None,
             retry_after_s: None,
+            cause: None,
         }
+    }
+
+    /// Adds what lies behind it, as the log is to tell it.
+    pub(crate) fn because(mut self, cause: &impl std::fmt::Debug) -> Self {
+        self.cause = Some(format!("{cause:?}"));
+        self
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -93,7 +108,7 @@ impl From<upkeep_store::StoreError> for Refusal {
             upkeep_store::StoreError::Conflict { .. } => Code::Conflict,
             _ => Code::Unavailable,
         };
-        let refusal = Self::new(code, format!("nothing was changed: {error}"));
+        let refusal = Self::new(code, format!("nothing was changed: {error}")).because(&error);
         match code {
             Code::Unavailable => {
                 refusal.hint("is the disk full or read-only? `df -h` on the state directory tells")

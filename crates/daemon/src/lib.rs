@@ -28,6 +28,7 @@
 //! | `http` | HTTP runtime (current-thread) | the unix socket | commands, answers, streams |
 //! | · `tcp`, `connection` tasks | [`http::tcp`]: listeners over TCP and their connections (a `LocalSet`) | TCP, settings | the same |
 //! | · `certificates` task | [`certs::Certificates::keep`]: the listener's certificate, once a minute | the clock, files, settings | another certificate |
+//! | · [`config`]'s futures | the store that the settings name is opened, announced to, looked after | settings, etcd | the store in use, events |
 //! | `http` blocking pool | reading log files | | lines |
 //! | `alerts` | [`alerts`]: who is told of what; a runtime of its own | events, levels, settings | messages |
 //! | `crashes` | [`crashes`]: a dossier of each abnormal exit | the event log | files |
@@ -35,6 +36,8 @@
 //! | `log-janitor`, `log-packer` | [`logs::janitor`] | rotated files | fewer and smaller ones |
 //! | `metrics` | [`metrics::sampler`]: looks at every process once a second | `/proc`, cgroups | newest figures, rows |
 //! | `metrics-writer` | [`metrics::write`] | rows | `metrics.redb` |
+//! | `config-writer`, `config-reader` (two), once [`config`] was asked for | [`upkeep_store::kv::embedded`] | transactions, readings | commits, answers, watches |
+//! | `config-apps`, once an app has `config` | [`supply`]: a task for each such app; a runtime of its own | watches, readings, records | files, sealed caches, editions for the director |
 //! | `store-writer` | [`upkeep_store::embedded`] | transactions | commits |
 //!
 //! The API cannot starve supervision: they share no thread, and what they share in memory is locked for the time of a
@@ -50,6 +53,7 @@ mod apps;
 mod cage;
 mod certs;
 mod command;
+mod config;
 mod crashes;
 mod events;
 mod http;
@@ -63,6 +67,7 @@ mod otlp;
 mod pm2;
 mod recovery;
 mod settings;
+mod supply;
 mod tasks;
 mod web;
 

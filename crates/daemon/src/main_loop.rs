@@ -34,6 +34,7 @@ use crate::{
     },
     certs::Certificates,
     command::{self, Command, Permit, Refusal},
+    config::Configuration,
     crashes,
     events::Events,
     http,
@@ -48,6 +49,7 @@ use crate::{
     pm2::{self, God},
     recovery::{RecoveryError, recover},
     settings as machine_settings,
+    supply::{self, Supply},
     tasks::Task,
 };
 
@@ -59,6 +61,8 @@ const DESCRIPTORS_KEPT: u64 = 48;
 const COMMANDS: usize = 64;
 /// So long after the start, what only the start needed is given back.
 const SETTLED: Duration = Duration::from_secs(10);
+/// Between two times that code is given back: what one command needed is not needed all day.
+const RARELY: Duration = Duration::from_mins(1);
 /// How long open HTTP connections may take to end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -137,6 +141,7 @@ const CONCLUSIONS: usize = 64;
 
 /// Runs the daemon until it is replaced or told to end.
 pub fn run(settings: DaemonSettings) -> Result<(), DaemonError> {
+    upkeep_sys::own_pages::share_one_heap();
     // Three descriptors for each log; children get their own limits from the keeper.
     if let Err(error) = upkeep_sys::rlimit::raise_open_files() {
         note(&format!("the limit of open files stays as it is: {error}"));
@@ -186,7 +191,23 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     // A run in the foreground needs no history beyond itself.
     let file = (settings.store == settings.home.store()).then(|| settings.home.metrics());
     let metrics = Metrics::open(file.as_deref());
+    let config = Arc::new(Configuration::new(
+        &settings.home,
+        events.clone(),
+        Arc::clone(&machine),
+    ));
+    let changes = watch::channel(0).0;
+    let (editions, mut supplied) = mpsc::channel(CONCLUSIONS);
+    let supply = Supply::new(supply::Sources {
+        config: Arc::clone(&config),
+        events: events.clone(),
+        directory: Arc::clone(&directory),
+        folder: settings.home.config_cache(),
+        changes: changes.clone(),
+        orders: editions,
+    });
     let context = Rc::new(Context {
+        supply: Arc::clone(&supply),
         link,
         pump: Pump::start().map_err(DaemonError::Runtime)?,
         events,
@@ -194,7 +215,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         metrics: Arc::clone(&metrics),
         directory: Arc::clone(&directory),
         logs: settings.home.logs(),
-        changes: watch::channel(0).0,
+        changes,
         outcomes,
         epoch: greeting.epoch,
         pipes: Cell::new(0),
@@ -204,6 +225,7 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
     context.pump.bell().set_home(settings.home.logs());
     let pm2_found = pm2::Found::take(&mut listing, &mut exits, store.as_ref())?;
     let actors = recover(&context, &store, listing, exits)?;
+    context.supply.sweep();
     crate::cage::protect(vec![settings.home.root.clone(), settings.home.run.clone()]);
     let usage = Arc::new(Usage::new(Some(Arc::clone(&metrics))));
     let sampling = metrics::start(
@@ -275,6 +297,12 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
             for_conclusions.conclude(concluded).await;
         }
     });
+    let for_editions = Rc::clone(&director);
+    let _editions = Task::spawn("editions", async move {
+        while let Some(edition) = supplied.recv().await {
+            for_editions.supplied(edition).await;
+        }
+    });
     let scheduler = Scheduler::load(&context, store.as_ref())?;
     let _schedules = Task::spawn("schedules", scheduler.run());
     let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -305,6 +333,8 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         metrics: Arc::clone(&metrics),
         commands,
         certificates,
+        config,
+        supply,
         listeners: http::tcp::Views::default(),
         scraped,
         trouble: Arc::clone(&trouble),
@@ -334,9 +364,12 @@ async fn serve(settings: DaemonSettings) -> Result<(), DaemonError> {
         ));
     }
     let _code = Task::spawn("code pages", async {
-        tokio::time::sleep(SETTLED).await;
-        // If it stays mapped, nothing is worse than before.
-        let _ = upkeep_sys::own_pages::give_back_code();
+        loop {
+            tokio::time::sleep(SETTLED).await;
+            // If it stays mapped, nothing is worse than before.
+            let _ = upkeep_sys::own_pages::give_back_code();
+            tokio::time::sleep(RARELY).await;
+        }
     });
     let end = control(&context, &director, god, inbox, settled, &trouble).await;
     http.stop(LAST_WORDS);
@@ -639,7 +672,7 @@ async fn upgrade(
     let program = match upgrade.program {
         Some(program) => PathBuf::from(program),
         None => own_program().map_err(|error| {
-            Refusal::new(Code::Internal, format!("failed to find our own program: {error}"))
+            Refusal::new(Code::Internal, "failed to find our own program").because(&error)
         })?,
     };
     if !upkeep_host::facts::is_executable(&program) {
@@ -693,6 +726,7 @@ async fn upgrade(
         event: None,
         settled: true,
         failures: Vec::new(),
+        warnings: Vec::new(),
     })
 }
 

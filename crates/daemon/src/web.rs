@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
+use upkeep_api::client::chain;
 use upkeep_model::settings::Url;
 
 use crate::settings::{read_file, read_secret};
@@ -50,21 +51,6 @@ impl Answer {
             format!("status {status}")
         }
     }
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Certificates of a file, PEM.

@@ -12,10 +12,12 @@ use upkeep_model::file::{
     tree::{self, Dialect, Node},
 };
 
+use upkeep_schema::{Judge, Way};
+
 use crate::{
     api::{
+        calls::Calls,
         document::{Content, Document, Operation, without_place},
-        schema::{Judge, Way},
     },
     page::{
         Method, Page,
@@ -38,29 +40,17 @@ pub fn links(site: &Site, troubles: &mut Vec<Trouble>) -> Vec<Body> {
 
 /// Compares the pages of a site with an API.
 pub fn api(site: &Site, bodies: &[Body], document: &Document, troubles: &mut Vec<Trouble>) {
-    let base = document.base_path();
-    let mut calls: BTreeMap<(Method, String), &Operation> = BTreeMap::new();
-    for operation in &document.operations {
-        calls.insert((operation.method, plain(&operation.path)), operation);
-    }
-    let find = |method: Method, path: &str| {
-        let path = plain(path);
-        let below = path.strip_prefix(&plain(&base)).filter(|_| !base.is_empty());
-        calls
-            .get(&(method, path.clone()))
-            .or_else(|| calls.get(&(method, below?.to_owned())))
-            .copied()
-    };
-    let mut told: BTreeMap<(Method, &str), &Page> = BTreeMap::new();
+    let calls = Calls::of(document);
+    let mut told: BTreeMap<usize, &Page> = BTreeMap::new();
     for (page, body) in site.pages.iter().zip(bodies) {
         let (Some(method), Some(path)) = (page.method, &page.path) else {
             continue;
         };
-        let Some(operation) = find(method, path) else {
-            troubles.push(no_call(page, method, path, document));
+        let Some(number) = calls.find(method, path) else {
+            troubles.push(no_call(page, method, path, &calls, document));
             continue;
         };
-        if let Some(other) = told.insert((method, &operation.path), page) {
+        if let Some(other) = told.insert(number, page) {
             troubles.push(Trouble::error(
                 &page.file,
                 page.at,
@@ -68,31 +58,28 @@ pub fn api(site: &Site, bodies: &[Body], document: &Document, troubles: &mut Vec
             ));
         }
         for block in &body.blocks {
-            sample(page, block, operation, document, troubles);
+            sample(page, block, &document.operations[number], document, troubles);
         }
     }
-    for operation in &document.operations {
-        if !told.contains_key(&(operation.method, operation.path.as_str())) {
-            troubles.push(
-                Trouble::error(
-                    &document.file,
-                    document.position(operation),
-                    format!("{} {} has no page", operation.method.name(), operation.path),
-                )
-                .hint("`upkeep docs import` writes it"),
-            );
+    for (number, operation) in document.operations.iter().enumerate() {
+        if told.contains_key(&number) {
+            continue;
         }
+        let hidden = site.hidden.iter().find(|page| page.call(&calls) == Some(number));
+        let trouble = Trouble::error(
+            &document.file,
+            document.position(operation),
+            format!("{} {} has no page", operation.method.name(), operation.path),
+        );
+        troubles.push(match hidden {
+            Some(page) => trouble.hint(format!("`{}` hides its page: `published: false`", page.file)),
+            None => trouble.hint("`upkeep docs import` writes it"),
+        });
     }
 }
 
-fn no_call(page: &Page, method: Method, path: &str, document: &Document) -> Trouble {
-    let path = plain(path);
-    let others: Vec<_> = document
-        .operations
-        .iter()
-        .filter(|operation| plain(&operation.path) == path)
-        .map(|operation| operation.method.name())
-        .collect();
+fn no_call(page: &Page, method: Method, path: &str, calls: &Calls<'_>, document: &Document) -> Trouble {
+    let others: Vec<_> = calls.methods(path).into_iter().map(Method::name).collect();
     let trouble = Trouble::error(
         &page.file,
         page.at,
@@ -107,23 +94,6 @@ fn no_call(page: &Page, method: Method, path: &str, document: &Document) -> Trou
     } else {
         trouble.hint(format!("it has {} there", others.join(", ")))
     }
-}
-
-/// A path without the names of its parameters, its query and a slash at the end.
-fn plain(path: &str) -> String {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    let parts: Vec<&str> = path
-        .trim_end_matches('/')
-        .split('/')
-        .map(|part| {
-            if part.starts_with(':') || (part.starts_with('{') && part.ends_with('}')) {
-                "{}"
-            } else {
-                part
-            }
-        })
-        .collect();
-    parts.join("/")
 }
 
 /// Judges one block of a page of a call.

@@ -35,31 +35,7 @@ pub fn short_digest(text: &str) -> String {
     format!("{start:016x}")
 }
 
-/// `%20` and the like; what is not UTF-8 afterwards is left as it was.
-pub(crate) fn percent_decode(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let bytes = text.as_bytes();
-    let mut index = 0;
-    while index < bytes.len() {
-        let hex = |offset: usize| {
-            bytes
-                .get(index + offset)
-                .and_then(|byte| char::from(*byte).to_digit(16))
-                .and_then(|digit| u8::try_from(digit).ok())
-        };
-        match (bytes[index], hex(1), hex(2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push(high << 4 | low);
-                index += 3;
-            }
-            (byte, _, _) => {
-                out.push(byte);
-                index += 1;
-            }
-        }
-    }
-    String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
-}
+pub(crate) use upkeep_schema::percent_decode;
 
 #[cfg(test)]
 mod tests {

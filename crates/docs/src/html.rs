@@ -90,7 +90,7 @@ pub fn policy(shown: Use) -> String {
     )
 }
 
-/// The whole page.
+/// The whole page. Its own ids start with `--`, which no anchor of a page or a heading does ([`crate::page::slug`]).
 pub fn assemble(site: &Site, bodies: &[Body], shown: Use) -> String {
     let mut out = String::with_capacity(64 << 10);
     let title = escape(&site.config.title);
@@ -103,20 +103,20 @@ pub fn assemble(site: &Site, bodies: &[Body], shown: Use) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <meta name=\"referrer\" content=\"no-referrer\">\n\
          <meta name=\"generator\" content=\"upkeep docs\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n\
-         <body>\n<a class=\"skip\" href=\"#content\">Skip to the pages</a>\n",
+         <body>\n<a class=\"skip\" href=\"#--content\">Skip to the pages</a>\n",
         escape(&policy(shown)),
     );
     navigation(&mut out, site);
-    out.push_str("<main id=\"content\" tabindex=\"-1\">\n");
+    out.push_str("<main id=\"--content\" tabindex=\"-1\">\n");
     out.push_str(
         "<div class=\"tools\" role=\"group\" aria-label=\"View\" hidden>\n\
-         <button type=\"button\" id=\"menu\" aria-controls=\"nav\" aria-expanded=\"false\">Menu</button>\n\
-         <label for=\"search\">Search</label>\n\
-         <input id=\"search\" type=\"search\" autocomplete=\"off\" spellcheck=\"false\" placeholder=\"in all pages (/)\">\n\
-         <button type=\"button\" id=\"open\">Show all</button>\n<button type=\"button\" id=\"close\">Hide all</button>\n\
-         <button type=\"button\" id=\"theme\">Theme: auto</button>\n</div>\n\
-         <section id=\"results\" aria-label=\"Search results\" hidden></section>\n\
-         <p id=\"said\" class=\"unseen\" role=\"status\"></p>\n<div id=\"pages\">\n",
+         <button type=\"button\" id=\"--menu\" aria-controls=\"--nav\" aria-expanded=\"false\">Menu</button>\n\
+         <label for=\"--search\">Search</label>\n\
+         <input id=\"--search\" type=\"search\" autocomplete=\"off\" spellcheck=\"false\" placeholder=\"in all pages (/)\">\n\
+         <button type=\"button\" id=\"--open\">Show all</button>\n<button type=\"button\" id=\"--close\">Hide all</button>\n\
+         <button type=\"button\" id=\"--theme\">Theme: auto</button>\n</div>\n\
+         <section id=\"--results\" aria-label=\"Search results\" hidden></section>\n\
+         <p id=\"--said\" class=\"unseen\" role=\"status\"></p>\n<div id=\"--pages\">\n",
     );
     let mut group: Option<&str> = None;
     for (page, body) in site.pages.iter().zip(bodies) {
@@ -168,15 +168,15 @@ pub(crate) fn broken(troubles: &[Trouble]) -> String {
 fn navigation(out: &mut String, site: &Site) {
     let _ = writeln!(
         out,
-        "<nav id=\"nav\" aria-label=\"Pages\">\n<h1>{}</h1>",
+        "<nav id=\"--nav\" aria-label=\"Pages\">\n<h1>{}</h1>",
         escape(&site.config.title)
     );
     if let Some(description) = &site.config.description {
         let _ = writeln!(out, "<p>{}</p>", escape(description));
     }
     out.push_str(
-        "<div class=\"filter\" hidden><label for=\"filter\">Filter by keyword</label>\n\
-         <input id=\"filter\" type=\"search\" autocomplete=\"off\" spellcheck=\"false\"></div>\n",
+        "<div class=\"filter\" hidden><label for=\"--filter\">Filter by keyword</label>\n\
+         <input id=\"--filter\" type=\"search\" autocomplete=\"off\" spellcheck=\"false\"></div>\n",
     );
     let mut group: Option<&str> = None;
     let mut open = false;
@@ -212,7 +212,7 @@ fn navigation(out: &mut String, site: &Site) {
     if open {
         out.push_str("</ul></div>\n");
     }
-    out.push_str("<p id=\"none\" hidden>No page has these words.</p>\n</nav>\n");
+    out.push_str("<p id=\"--none\" hidden>No page has these words.</p>\n</nav>\n");
 }
 
 /// The anchor is inside of what opens and closes: so browsers open it by themselves, without the script.
@@ -270,6 +270,6 @@ fn index(out: &mut String, site: &Site, bodies: &[Body]) {
     let json = json.replace('<', "\\u003c");
     let _ = writeln!(
         out,
-        "<script type=\"application/json\" id=\"index\">{json}</script>"
+        "<script type=\"application/json\" id=\"--index\">{json}</script>"
     );
 }

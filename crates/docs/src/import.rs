@@ -4,8 +4,9 @@
 //!
 //! A page that was made carries `generated: DIGEST`, the start of the SHA-256 of the file without that line. If the digest is
 //! right, nobody has touched the page, and it may be made anew. If it is wrong, or not there, a person wrote or changed the
-//! page, and it stays as it is. A page is found by its method and path, whatever its file is called: what a person wrote
-//! under another name is not made a second time.
+//! page, and it stays as it is. A page is found by its call ([`Calls`]), whatever its file is called and whether it is
+//! published: what a person wrote under another name, or hid, is not made a second time. A file that is there and is no page
+//! of a call is never written to.
 
 mod tables;
 
@@ -22,11 +23,12 @@ use serde_json::Value;
 use self::tables::{Row, cell, rows, table};
 use crate::{
     api::{
+        calls::Calls,
         document::{Content, Document, Operation},
         example::{self, Words},
     },
     encode::short_digest,
-    page::{Method, slug},
+    page::{Page, slug},
     site::Site,
     skeleton::{block, scalar},
     trouble::Trouble,
@@ -72,18 +74,18 @@ pub fn import(document: &Document, folder: &Path, dry: bool) -> Result<Imported,
     } else {
         None
     };
-    let pages = site.as_ref().map_or(&[][..], |site| &site.pages);
+    let pages: Vec<&Page> = site
+        .iter()
+        .flat_map(|site| site.pages.iter().chain(&site.hidden))
+        .collect();
     let words = site
         .as_ref()
         .map_or_else(|| words_of(folder), |site| site.config.examples.clone());
     let mut imported = Imported::default();
     let mut names: BTreeSet<String> = pages.iter().map(|page| page.inside.clone()).collect();
-    let mut calls: BTreeSet<(Method, String)> = BTreeSet::new();
-    for operation in &document.operations {
-        calls.insert((operation.method, operation.path.clone()));
-        let there = pages.iter().find(|page| {
-            page.method == Some(operation.method) && page.path.as_deref() == Some(&operation.path)
-        });
+    let calls = Calls::of(document);
+    for (number, operation) in document.operations.iter().enumerate() {
+        let there = pages.iter().find(|page| page.call(&calls) == Some(number));
         let text = signed(&page(document, operation, &words));
         let path = match there {
             Some(page) => {
@@ -99,19 +101,18 @@ pub fn import(document: &Document, folder: &Path, dry: bool) -> Result<Imported,
                 }
                 path
             }
-            None => folder.join(free_name(operation, &mut names)),
+            None => folder.join(free_name(operation, &mut names, folder)),
         };
         if !dry {
             write::write(&path, &text).map_err(|error| failed(&path, error))?;
         }
         imported.written.push(path);
     }
-    for page in pages {
-        let (Some(method), Some(path)) = (page.method, &page.path) else {
-            continue;
-        };
+    for page in &pages {
         let file = folder.join(&page.inside);
-        if !calls.contains(&(method, path.clone()))
+        if page.method.is_some()
+            && page.path.is_some()
+            && page.call(&calls).is_none()
             && fs::read_to_string(&file).is_ok_and(|text| is_made(&text))
         {
             imported.gone.push(file);
@@ -160,11 +161,11 @@ fn site_config(document: &Document) -> String {
 }
 
 /// `v1-apps-name-get.md`: files stand in the order of paths.
-fn free_name(operation: &Operation, names: &mut BTreeSet<String>) -> String {
+fn free_name(operation: &Operation, names: &mut BTreeSet<String>, folder: &Path) -> String {
     let stem = slug(&format!("{} {}", operation.path, operation.method.name()));
     let mut name = format!("{stem}.md");
     let mut number = 2;
-    while !names.insert(name.clone()) {
+    while !names.insert(name.clone()) || folder.join(&name).symlink_metadata().is_ok() {
         name = format!("{stem}-{number}.md");
         number += 1;
     }

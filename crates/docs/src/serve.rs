@@ -167,7 +167,8 @@ fn answer(mut stream: TcpStream, state: &State) -> io::Result<()> {
         );
     }
     if !matches!(method, "GET" | "HEAD") {
-        return say(&mut stream, "405 Method Not Allowed", "only GET\n", false);
+        let status = "405 Method Not Allowed\r\nAllow: GET, HEAD";
+        return say(&mut stream, status, "only GET\n", false);
     }
     match target.split('?').next().unwrap_or_default() {
         "/" | "/index.html" => {

@@ -72,6 +72,8 @@ pub struct Site {
     pub config: Config,
     /// The pages: those without a group first, then group by group.
     pub pages: Vec<Page>,
+    /// Those with `published: false`: nobody is shown them, and they are somebody's all the same.
+    pub hidden: Vec<Page>,
     /// Where pictures are.
     pictures: Option<PathBuf>,
 }
@@ -131,8 +133,12 @@ impl Site {
         let config = read_config(config.first(), troubles);
         let jekyll = sources.iter().any(|source| source.inside.starts_with("_posts/"));
         let mut pages = Vec::new();
+        let mut hidden = Vec::new();
         for source in &sources {
-            pages.extend(read_page(source, jekyll, &config, troubles));
+            if let Some((page, published)) = read_page(source, jekyll, &config, troubles) {
+                let kind = if published { &mut pages } else { &mut hidden };
+                kind.push(page);
+            }
         }
         let mut anchors: BTreeMap<String, String> = BTreeMap::new();
         for page in &pages {
@@ -150,6 +156,7 @@ impl Site {
         let site = Self {
             config,
             pages: arrange(pages, jekyll),
+            hidden,
             pictures: None,
         };
         (!crate::trouble::any_error(&troubles[before..])).then_some(site)
@@ -287,7 +294,13 @@ fn dated(stem: &str) -> Option<(&str, &str)> {
         .then(|| (&stem[..stem.len() - rest.len() - 1], rest))
 }
 
-fn read_page(source: &Source, jekyll: bool, config: &Config, troubles: &mut Vec<Trouble>) -> Option<Page> {
+/// A page, and whether it is published.
+fn read_page(
+    source: &Source,
+    jekyll: bool,
+    config: &Config,
+    troubles: &mut Vec<Trouble>,
+) -> Option<(Page, bool)> {
     let text = source
         .text
         .strip_prefix('\u{feff}')
@@ -333,21 +346,21 @@ fn read_page(source: &Source, jekyll: bool, config: &Config, troubles: &mut Vec<
         return None;
     };
     let front = front::read(&source.file, yaml, troubles)?;
-    if !front.published {
-        return None;
-    }
     if let Some(given) = front.scalars.get("date").filter(|_| jekyll) {
         date = Some(given.clone());
     }
     let anchor = slug(&named);
-    if anchor.is_empty() {
+    if anchor.is_empty() && front.published {
         troubles.push(
             Trouble::error(&source.file, None, "its name has no letter and no digit")
                 .hint("the name makes the page's anchor"),
         );
         return None;
     }
-    let body = if jekyll {
+    let body = if !front.published {
+        // What is written there need not be right yet.
+        String::new()
+    } else if jekyll {
         let scope = liquid::Scope {
             page: &front.scalars,
             site: &config.scalars,
@@ -356,7 +369,7 @@ fn read_page(source: &Source, jekyll: bool, config: &Config, troubles: &mut Vec<
     } else {
         body.to_owned()
     };
-    Some(Page {
+    let page = Page {
         file: source.file.clone(),
         inside: source.inside.clone(),
         anchor,
@@ -368,7 +381,8 @@ fn read_page(source: &Source, jekyll: bool, config: &Config, troubles: &mut Vec<
         date,
         at: Position { ..front.at },
         body: fences::prepare(&body, first_line),
-    })
+    };
+    Some((page, front.published))
 }
 
 /// Pages without a group first, then group by group.

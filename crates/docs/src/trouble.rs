@@ -86,15 +86,3 @@ impl fmt::Display for Trouble {
 pub fn any_error(troubles: &[Trouble]) -> bool {
     troubles.iter().any(|trouble| trouble.level == Level::Error)
 }
-
-/// ``did you mean `title`?`` for a word that is close to a known one, and is not one of them.
-pub(crate) fn did_you_mean(written: &str, known: &[&str]) -> Option<String> {
-    let lower = written.to_lowercase().replace('-', "_");
-    let limit = (lower.chars().count() / 3).clamp(1, 2);
-    known
-        .iter()
-        .map(|name| (strsim::osa_distance(&lower, name), *name))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, name)| format!("did you mean `{name}`?"))
-}

@@ -2,16 +2,13 @@
 
 use proptest::prelude::*;
 use upkeep_docs::{
-    api::{
-        document::Document,
-        example,
-        schema::{Judge, Way},
-    },
+    api::{document::Document, example},
     check,
     html::{self, Use},
     search::Index,
     site::{Site, Source},
 };
+use upkeep_schema::{Judge, Way};
 
 /// Pieces that mean something, between text that means nothing.
 fn body() -> impl Strategy<Value = String> {

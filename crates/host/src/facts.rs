@@ -1,6 +1,57 @@
 //! What is true of this machine.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use upkeep_model::{
+    file::resolve::{Facts, FileKind},
+    id::AppName,
+};
+
+/// What the files of apps are worked out with where the apps are to run: this machine's processors, programs and files.
+/// `environment` is what the apps inherit, and programs are looked for in its `PATH`; relative paths start at
+/// `directory`, which is absolute; `env_name` is `--env` of PM2's files; `read_file` reads the files that apps name.
+pub fn for_apps<T>(
+    directory: PathBuf,
+    environment: BTreeMap<String, String>,
+    env_name: Option<&str>,
+    known_apps: BTreeSet<AppName>,
+    read_file: &dyn Fn(&Path) -> io::Result<String>,
+    run: impl FnOnce(&Facts<'_>) -> T,
+) -> T {
+    let path_variable = environment.get("PATH").cloned().unwrap_or_default();
+    run(&Facts {
+        file_dir: directory,
+        cpus: cpus(),
+        caller_env: environment,
+        env_name: env_name.map(str::to_owned),
+        known_apps,
+        read_file,
+        find_program: &|name| find_program(name, &path_variable).is_some(),
+        file_kind: &file_kind,
+    })
+}
+
+/// What a path leads to; nothing if there is nothing, or no file.
+fn file_kind(path: &Path) -> Option<FileKind> {
+    if !path.is_file() {
+        return None;
+    }
+    if is_executable(path) {
+        return Some(FileKind::Executable);
+    }
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(1024).read_to_end(&mut start));
+    // A file that cannot be read is not text to us.
+    Some(if read.is_ok() && !start.contains(&0) {
+        FileKind::Text
+    } else {
+        FileKind::Binary
+    })
+}
 
 /// How many processors this process may use: `instances: max`.
 pub fn cpus() -> u32 {

@@ -114,6 +114,19 @@ impl Home {
         self.root.join("store.redb")
     }
 
+    /// The store of the shared configuration.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.redb")
+    }
+
+    /// This machine's private key for secrets of the shared configuration, in the root.
+    pub const CONFIG_KEY: &'static str = "config.key";
+
+    /// The last good values of apps, sealed.
+    pub fn config_cache(&self) -> PathBuf {
+        self.root.join("config-cache")
+    }
+
     /// The history of figures.
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.redb")

@@ -90,8 +90,6 @@ impl Keeper {
             }
             Request::Ready => {
                 self.daemon.became_ready(&mut self.log);
-                // From here on we wait, and waiting needs little code. If it stays mapped, nothing is worse than before.
-                let _ = upkeep_sys::own_pages::give_back_code();
                 return Verdict::Go;
             }
             Request::AckExit { seq } => {

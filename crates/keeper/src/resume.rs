@@ -265,6 +265,7 @@ fn read_parts(
         own_upgrade: None,
         ending,
         sweep_at_ms: clock::monotonic_ms(),
+        quiet_at_ms: None,
     };
     Ok((keeper, done))
 }

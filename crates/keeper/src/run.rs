@@ -42,6 +42,8 @@ use crate::{
 const OUTBOX_LIMIT: usize = 4 << 20;
 /// Descriptors set aside for starting processes when there are none left.
 const RESERVE: usize = 16;
+/// How long nothing has to happen until code is given back, ms.
+const QUIET: u64 = 10_000;
 /// How often trees that were left behind are looked at, ms.
 const SWEEP_EVERY: u64 = 5_000;
 /// The same while the keeper waits for them to end.
@@ -108,6 +110,8 @@ pub(crate) struct Keeper {
     pub(crate) own_upgrade: Option<OwnUpgrade>,
     pub(crate) ending: Ending,
     pub(crate) sweep_at_ms: u64,
+    /// When code that was needed for what has happened is given back, if nothing more happens.
+    pub(crate) quiet_at_ms: Option<u64>,
 }
 
 /// Keeps everything alive until there is nothing left to keep.
@@ -207,6 +211,7 @@ impl Keeper {
             own_upgrade: None,
             ending: Ending::No,
             sweep_at_ms: 0,
+            quiet_at_ms: None,
         })
     }
 
@@ -238,6 +243,10 @@ impl Keeper {
             self.children.sweep();
             let often = !matches!(self.ending, Ending::No);
             self.sweep_at_ms = now + if often { SWEEP_OFTEN } else { SWEEP_EVERY };
+        }
+        if self.quiet_at_ms.take_if(|at| *at <= now).is_some() {
+            // If it stays mapped, nothing is worse than before.
+            let _ = upkeep_sys::own_pages::give_back_code();
         }
         self.tick_ending(now);
     }
@@ -405,6 +414,9 @@ impl Keeper {
                 stray_ended = ready.iter().skip(with_daemon).any(|ready| *ready);
             }
         }
+        if readable || signalled {
+            self.quiet_at_ms = Some(clock::monotonic_ms() + QUIET);
+        }
         if readable {
             self.fill();
         }
@@ -423,9 +435,10 @@ impl Keeper {
             Ending::Stopping { kill_at_ms, .. } => Some(kill_at_ms),
             Ending::Killing { give_up_at_ms, .. } => Some(give_up_at_ms),
         };
+        let quiet = self.quiet_at_ms;
         let sweep = self.has_leftovers().then_some(self.sweep_at_ms);
         let probe = self.own_upgrade.as_ref().map(|upgrade| upgrade.until_ms);
-        [self.daemon.deadline(), ending, sweep, probe]
+        [self.daemon.deadline(), ending, sweep, quiet, probe]
             .into_iter()
             .flatten()
             .min()

@@ -16,6 +16,7 @@ use crate::{
     schedule::Schedule,
     size::Span,
     stop::StopPolicy,
+    supply::{ConfigUse, FileUse, OnChange},
 };
 
 /// What the daemon keeps running: complete, so that it means the same on every reading.
@@ -101,6 +102,15 @@ pub struct AppSpec {
     /// When it is run, if by the clock.
     #[serde(default)]
     pub schedule: Option<Schedule>,
+    /// What of the shared configuration it gets.
+    #[serde(default)]
+    pub config: Option<ConfigUse>,
+    /// Files that are made for it from these values.
+    #[serde(default)]
+    pub files: Vec<FileUse>,
+    /// What is done when these values change.
+    #[serde(default)]
+    pub on_change: OnChange,
 }
 
 const fn yes() -> bool {
@@ -117,6 +127,7 @@ impl AppSpec {
             rollout: self.rollout,
             check: self.check.clone(),
             schedule: self.schedule.clone(),
+            on_change: self.on_change,
             limits: if self.is_limited() {
                 Limits {
                     oom_score: other.limits.oom_score,

@@ -35,7 +35,7 @@ pub mod v1;
 
 pub use self::{
     at::{At, Position},
-    parse::{Format, Style, Written, parse},
+    parse::{Format, Style, Written, is_javascript, parse},
 };
 
 /// What is wrong with a file, where, and what could be done about it.

@@ -18,11 +18,15 @@ use crate::{
 
 pub mod alerts;
 mod check;
+pub mod config;
+mod defaults;
 pub mod web;
 
 pub use self::{
     alerts::{Alerts, Channel, Rule, RuleKind, Severity},
     check::Invalid,
+    config::{EtcdStore, FileStore, MachineName, SharedConfig},
+    defaults::defaults,
     web::Web,
 };
 
@@ -31,7 +35,7 @@ pub use self::{
 #[serde(
     deny_unknown_fields,
     default,
-    expecting = "a map of `logs`, `metrics`, `otlp`, `alerts` and `web`"
+    expecting = "a map of `logs`, `metrics`, `otlp`, `alerts`, `web` and `config`"
 )]
 pub struct Settings {
     /// Where the schema of this file is found; for editors, not read.
@@ -52,6 +56,9 @@ pub struct Settings {
     /// Where the API and the web client can be reached over TCP.
     #[serde(skip_serializing_if = "is_default")]
     pub web: Web,
+    /// Where the shared configuration is kept.
+    #[serde(skip_serializing_if = "is_default")]
+    pub config: SharedConfig,
 }
 
 impl Settings {
@@ -64,6 +71,9 @@ impl Settings {
         }
         files.extend(self.web.cert_file.as_mut().map(|file| (file, false)));
         files.extend(self.web.key_file.as_mut().map(|file| (file, true)));
+        if let Some(etcd) = &mut self.config.etcd {
+            files.extend(etcd.files_mut());
+        }
         for channel in self.alerts.channels.values_mut() {
             if let Some(email) = &mut channel.email {
                 files.extend(email.password_file.as_mut().map(|file| (file, true)));

@@ -14,6 +14,7 @@ fn read_file(path: &Path) -> io::Result<String> {
     match path.to_str() {
         Some("/srv/.env") => Ok("A=1\nB=from .env\n".to_owned()),
         Some("/srv/prod.env") => Ok("B=from prod.env\n".to_owned()),
+        Some("/srv/shop.conf.j2") => Ok("url={{ db.url }}\n".to_owned()),
         Some("/srv/bad.env") => Ok("A=1\nB='2\n".to_owned()),
         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
     }

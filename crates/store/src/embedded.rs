@@ -7,11 +7,9 @@
 //! the keeper's lock.
 
 use std::{
-    fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex,
         mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
@@ -19,7 +17,10 @@ use std::{
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use crate::{Committed, Entry, Line, OnDone, Revision, Store, StoreError, Txn};
+use crate::{
+    Committed, Entry, Line, OnDone, Revision, Store, StoreError, Txn,
+    file::{File, Gone},
+};
 
 const KEYS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("keys");
 const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
@@ -35,18 +36,11 @@ const CACHE_BYTES: usize = 1 << 20;
 /// The embedded store.
 #[derive(Debug)]
 pub struct Embedded {
-    shared: Arc<Shared>,
+    file: Arc<File>,
     /// Unbounded, so that nobody waits here: who submits is bounded by what it submits (exits by the keeper's limit,
     /// commands by the director's one at a time).
     queue: Mutex<Option<Sender<Queued>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    path: PathBuf,
-    /// `None` between an I/O error and the next successful opening.
-    database: RwLock<Option<Database>>,
 }
 
 struct Queued {
@@ -57,13 +51,9 @@ struct Queued {
 impl Embedded {
     /// Opens the file, or makes it (mode 0600).
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = open_database(path)?;
-        let shared = Arc::new(Shared {
-            path: path.to_owned(),
-            database: RwLock::new(Some(database)),
-        });
+        let file = Arc::new(File::open(path, CACHE_BYTES, make_tables)?);
         let (sender, receiver) = channel();
-        let for_writer = Arc::clone(&shared);
+        let for_writer = Arc::clone(&file);
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .stack_size(256 << 10)
@@ -73,7 +63,7 @@ impl Embedded {
                 why: error.to_string(),
             })?;
         Ok(Self {
-            shared,
+            file,
             queue: Mutex::new(Some(sender)),
             writer: Mutex::new(Some(writer)),
         })
@@ -88,12 +78,15 @@ impl Embedded {
             what: what.to_owned(),
             why,
         };
-        let guard = self.shared.database.read().map_err(|_| StoreError::Closed)?;
-        let database = guard
-            .as_ref()
-            .ok_or_else(|| fail("the file could not be reopened after an error".to_owned()))?;
-        let transaction = database.begin_read().map_err(|error| fail(error.to_string()))?;
-        run(&transaction).map_err(|error| fail(error.to_string()))
+        let outcome = self.file.with(|database| {
+            let transaction = database.begin_read()?;
+            run(&transaction)
+        });
+        match outcome {
+            Ok(outcome) => outcome.map_err(|error| fail(error.to_string())),
+            Err(Gone::Closed) => Err(StoreError::Closed),
+            Err(gone @ Gone::Broken(_)) => Err(fail(gone.to_string())),
+        }
     }
 }
 
@@ -188,44 +181,14 @@ impl Store for Embedded {
     }
 }
 
-fn open_database(path: &Path) -> Result<Database, StoreError> {
-    let fail = |why: String| StoreError::Open {
-        path: path.to_owned(),
-        why,
-    };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| fail(error.to_string()))?;
-    // The backend takes the lock on the file.
-    let backend = redb::backends::FileBackend::new(file).map_err(|error| fail(error.to_string()))?;
-    let database = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create_with_backend(backend)
-        .map_err(|error| fail(error.to_string()))?;
-    // Reading a table that was never written is an error in redb; make them all once.
-    let mut transaction = database.begin_write().map_err(|error| fail(error.to_string()))?;
-    transaction.set_quick_repair(true);
-    let made = (|| -> Result<bool, redb::Error> {
-        let fresh = transaction.list_tables()?.next().is_none();
-        transaction.open_table(KEYS)?;
-        transaction.open_table(JOURNAL)?;
-        transaction.open_table(META)?;
-        Ok(fresh)
-    })();
-    match made {
-        Ok(true) => transaction.commit().map_err(|error| fail(error.to_string()))?,
-        Ok(false) => transaction.abort().map_err(|error| fail(error.to_string()))?,
-        Err(error) => return Err(fail(error.to_string())),
-    }
-    Ok(database)
+fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(KEYS)?;
+    transaction.open_table(JOURNAL)?;
+    transaction.open_table(META)?;
+    Ok(())
 }
 
-fn write_loop(shared: &Shared, queue: &Receiver<Queued>) {
+fn write_loop(file: &File, queue: &Receiver<Queued>) {
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         while group.len() < GROUP
@@ -233,28 +196,25 @@ fn write_loop(shared: &Shared, queue: &Receiver<Queued>) {
         {
             group.push(next);
         }
-        write_group(shared, group);
+        write_group(file, group);
     }
 }
 
 /// Commits a group, then answers each of it.
-fn write_group(shared: &Shared, group: Vec<Queued>) {
+fn write_group(file: &File, group: Vec<Queued>) {
     let (txns, callbacks): (Vec<Txn>, Vec<OnDone>) = group
         .into_iter()
         .map(|queued| (queued.txn, queued.on_done))
         .unzip();
-    let outcome = shared
-        .database
-        .read()
-        .map_err(|_| StoreError::Closed)
-        .and_then(|guard| match guard.as_ref() {
-            Some(database) => try_group(database, &txns).map_err(|error| StoreError::Write {
-                why: error.to_string(),
-            }),
-            None => Err(StoreError::Write {
-                why: "the file could not be reopened after an error".to_owned(),
-            }),
-        });
+    let outcome = match file.with(|database| try_group(database, &txns)) {
+        Ok(outcome) => outcome.map_err(|error| StoreError::Write {
+            why: error.to_string(),
+        }),
+        Err(Gone::Closed) => Err(StoreError::Closed),
+        Err(gone @ Gone::Broken(_)) => Err(StoreError::Write {
+            why: gone.to_string(),
+        }),
+    };
     match outcome {
         Ok(results) => {
             for (on_done, result) in callbacks.into_iter().zip(results) {
@@ -262,19 +222,11 @@ fn write_group(shared: &Shared, group: Vec<Queued>) {
             }
         }
         Err(error) => {
-            reopen(shared);
+            file.reopen();
             for on_done in callbacks {
                 on_done(Err(error.clone()));
             }
         }
-    }
-}
-
-/// After an I/O error redb refuses everything on that handle: take a new one, which rolls back to the last commit.
-fn reopen(shared: &Shared) {
-    if let Ok(mut guard) = shared.database.write() {
-        guard.take();
-        *guard = open_database(&shared.path).ok();
     }
 }
 

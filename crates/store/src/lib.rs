@@ -2,9 +2,9 @@
 //!
 //! # What this is for
 //!
-//! The daemon keeps what is *wanted* here (apps, counters) and what *happened* (the event journal). Later the same
-//! store carries shared configuration between machines; the interface is therefore a trait object, [`Store`], with
-//! one backend today: [`embedded::Embedded`] over redb.
+//! The daemon keeps what is *wanted* here (apps, counters) and what *happened* (the event journal), behind the trait
+//! object [`Store`] with one backend, [`embedded::Embedded`] over redb. Figures have a file of their own ([`blocks`]).
+//! Shared configuration has another interface, with history, watches and leases, and more than one backend: [`kv`].
 //!
 //! # What it refuses to do
 //!
@@ -30,7 +30,11 @@
 #![warn(missing_docs)]
 
 pub mod blocks;
+#[cfg(test)]
+mod disk;
 pub mod embedded;
+mod file;
+pub mod kv;
 
 use std::path::PathBuf;
 

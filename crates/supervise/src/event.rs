@@ -24,6 +24,11 @@ pub enum Event {
         /// What the kernel or the keeper said.
         why: String,
     },
+    /// The keeper was not asked: what it needs to be started with is not there for now.
+    HeldBack {
+        /// What is not there.
+        why: String,
+    },
     /// Its process ended.
     Exited {
         /// The process.

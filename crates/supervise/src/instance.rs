@@ -39,7 +39,8 @@
 //!
 //! **Dependencies** are waited for before a start by order and when a process vanished with its keeper, not before
 //! a restart after an exit. If one fails, the instance stays in Waiting and says so ([`Instance::is_settled`] is
-//! then true): it starts by itself once somebody has repaired the dependency.
+//! then true): it starts by itself once somebody has repaired the dependency. A start that finds out that something
+//! else is not there (`HeldBack`) goes back to Waiting, and counts as no try.
 //!
 //! **Repeated and late messages.** An exit counts only if it is of the process we hold, or, in Starting, of one we
 //! have not seen end (its `Spawned` was lost with a daemon, or is late). The last few pids that ended are
@@ -374,6 +375,11 @@ impl Instance {
                 Stopped | Waiting | Running | Stopping | Killing | BackingOff | Completed | Failed | GaveUp,
                 Event::SpawnFailed { .. },
             ) => {} // an answer to a question of an earlier daemon
+            (Starting, Event::HeldBack { why }) => self.hold_back(turn, &why),
+            (
+                Stopped | Waiting | Running | Stopping | Killing | BackingOff | Completed | Failed | GaveUp,
+                Event::HeldBack { .. },
+            ) => {} // it is not being started any more
 
             // The end of a process.
             (

@@ -33,6 +33,17 @@ pub fn give_back_code() -> Result<usize> {
     Ok(bytes)
 }
 
+/// Has all threads share one heap: threads that allocate little and at the same time seldom need none of their own, and each
+/// keeps what it has once used. To be called before there are threads.
+pub fn share_one_heap() {
+    // JUSTIFICATION: how many heaps there are is a parameter of the C library's allocator, which Rust has no name for.
+    // SAFETY: `mallopt` only stores the number; it is called with a parameter and a value that are documented.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Gives back what the allocator holds and nobody uses, of all threads. For whoever has made something large once, on a
 /// thread that others do not wait for: it takes longer the more there is.
 pub fn give_back_heap() {

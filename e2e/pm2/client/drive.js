@@ -59,6 +59,14 @@ async function main() {
     print(step, { heard: { ...rest, process: process && { name: process.name, pm_id: process.pm_id, namespace: process.namespace, status: process.status }, at: typeof at } })
   }
 
+  // Waits until the app that writes its messages down has written so many.
+  async function told(lines) {
+    for (let tries = 0; tries < 200; tries++) {
+      if (fs.existsSync('messages.txt') && fs.readFileSync('messages.txt', 'utf8').trim().split('\n').length >= lines) return
+      await wait(50)
+    }
+  }
+
   await act('start an object', 'start', { script: './say.js', name: 'one', args: ['a', 'b'], env: { X: '1' }, max_restarts: 4 })
   await heard('its output', 'log:out', packet => packet.process.name === 'one')
   await heard('its errors', 'log:err', packet => packet.process.name === 'one')
@@ -93,11 +101,10 @@ async function main() {
   await act('send data as one object', 'sendDataToProcessId', { id, type: 'process:msg', data: { hello: 2 }, topic: 't' })
   await act('send data to nobody', 'sendDataToProcessId', 99, { type: 'x', data: {}, topic: 't' })
   await act('signal by name', 'sendSignalToProcessName', 'SIGUSR2', 'message')
+  // The kernel makes one of two signals that wait: the first has to have arrived.
+  await told(3)
   await act('signal by id', 'sendSignalToProcessId', 'SIGUSR2', id)
-  for (let tries = 0; tries < 100; tries++) {
-    if (fs.existsSync('messages.txt') && fs.readFileSync('messages.txt', 'utf8').trim().split('\n').length >= 4) break
-    await wait(50)
-  }
+  await told(4)
   print('messages', { lines: fs.readFileSync('messages.txt', 'utf8').trim().split('\n').sort() })
   await act('start a speaker', 'start', { script: './speak.js', name: 'speaker', args: ['{"type":"custom:thing","data":{"x":1}}'] })
   await heard('what it says', 'custom:thing', () => true)

@@ -294,3 +294,48 @@ fn figures_are_followed_and_resumed() {
     let answer = Http::ask(&home, "GET", "/v1/metrics?follow=true&until=5", b"");
     assert_eq!(answer.status, 422);
 }
+
+#[test]
+fn a_place_in_the_event_log_that_is_not_there_is_said() {
+    let home = Home::new();
+    apply(&home, &[app(&home, "shop", &["wait"])]);
+    // Of a log that was begun anew since, as with another disk.
+    let path = "/v1/events?follow=true&kind=stop";
+    let mut events = Events::open(&home, path, Some("999999"));
+    let (id, gap) = events.next();
+    assert_eq!(
+        (gap["what"].as_str(), gap["who"].as_str()),
+        (Some("gap"), Some("upkeep")),
+        "{gap}"
+    );
+    assert!(
+        gap["why"].as_str().is_some_and(|why| why.contains("begun anew")),
+        "{gap}"
+    );
+    assert_eq!(
+        (gap["id"].to_string(), &gap["details"]["after"]),
+        (id, &json!(999_999))
+    );
+    // And what happens is told, though its id is lower.
+    home.ok(["stop", "shop"]);
+    let (id, stopped) = events.next();
+    assert_eq!(stopped["what"], "stop", "{stopped}");
+    assert!(id.parse::<u64>().is_ok_and(|id| id < 999_999));
+    drop(events);
+    // Whoever was there is not troubled with it.
+    home.ok(["start", "shop"]);
+    home.ok(["stop", "shop"]);
+    let (_, next) = Events::open(&home, path, Some(&id)).next();
+    assert_eq!(next["what"], "stop", "{next}");
+    // The same where the log is asked once; a plain question about ids is only that.
+    let ask = |path: &str, headers: &[(&str, &str)]| Http::ask_with(&home, "GET", path, headers, b"").json();
+    let list = ask("/v1/events", &[("Last-Event-ID", "999999")]);
+    let whats: Vec<_> = list["events"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .map(|event| event["what"].clone())
+        .collect();
+    assert_eq!((&whats[0], whats.len() > 3), (&json!("gap"), true), "{list}");
+    assert_eq!(ask("/v1/events?after=999999", &[])["events"], json!([]));
+}

@@ -4,12 +4,15 @@
 
 mod calls;
 mod client;
+mod each;
 mod rights;
 mod rules;
 mod schema;
+mod shares;
+mod told;
+mod verbs;
 
-use serde_json::Value;
-use upkeep_e2e::{Answer, Http, LONG};
+use upkeep_e2e::{Http, LONG, ask, token};
 use upkeep_testkit::{Home, wait_until};
 
 /// A call of the description.
@@ -34,6 +37,11 @@ impl Call {
             .replace("{member}", "uid:4294967")
             .replace("{token}", "nothing")
             .replace("{serial}", "00")
+            .replace("{proposal}", "00")
+            .replace("{lease}", "77")
+            .replace("{path}", "nothing/there")
+            // A stream by its nature: asked so, it is refused before it begins.
+            .replace("/v1/config/watch", "/v1/config/watch?from=soon")
     }
 }
 
@@ -57,20 +65,6 @@ fn calls(home: &Home) -> Vec<Call> {
     calls
 }
 
-/// Makes a token and tells its secret.
-#[track_caller]
-fn token(home: &Home, name: &str, args: &[&str]) -> String {
-    let all: Vec<&str> = ["token", "create", name]
-        .into_iter()
-        .chain(args.iter().copied())
-        .collect();
-    let made = home.json(all);
-    made["secret"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no secret: {made}"))
-        .to_owned()
-}
-
 /// Has the API listen on a port of loopback; tells its URL.
 #[track_caller]
 fn listening(home: &Home) -> String {
@@ -84,16 +78,4 @@ fn listening(home: &Home) -> String {
             .and_then(|one| one["url"].as_str().map(str::to_owned));
         url.ok_or_else(|| view.to_string())
     })
-}
-
-/// Asks with a token.
-#[track_caller]
-fn ask(home: &Home, token: &str, method: &str, path: &str, body: &Value) -> Answer {
-    let bearer = format!("Bearer {token}");
-    let body = if body.is_null() {
-        Vec::new()
-    } else {
-        body.to_string().into_bytes()
-    };
-    Http::ask_with(home, method, path, &[("Authorization", &bearer)], &body)
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use upkeep_e2e::{Http, LONG, app, apply, ended, says};
 use upkeep_testkit::{Home, wait_until};
 
-use crate::{ask, calls, token};
+use crate::{ask, calls, token, verbs};
 
 /// A body that every call either refuses or takes without doing anything.
 fn harmless() -> Value {
@@ -44,11 +44,26 @@ fn every_call_with_every_role() {
         .map(|role| (role, token(&home, &format!("a-{role}"), &["--role", role])))
         .collect();
     let mut looked = 0;
-    for call in calls(&home) {
+    let calls = calls(&home);
+    let editor = include_str!("../../../web/src/views/roles.js");
+    for (method, path, verb) in verbs::VERBS {
+        let is_edited = *verb == "self:read" || editor.contains(&format!("[\"{verb}\","));
+        assert!(
+            is_edited,
+            "the web client's editor of roles does not know `{verb}`"
+        );
+        let is_there = calls
+            .iter()
+            .any(|call| call.method == *method && call.template == *path);
+        assert!(is_there, "`{method} {path}` is not in the description any more");
+    }
+    for call in calls {
+        let verb = verbs::of(&call.method, &call.template);
+        assert_eq!(call.verb, verb, "the verb of {} {}", call.method, call.template);
         for (role, secret) in &tokens {
             let answer = ask(&home, secret, &call.method, &call.path(), &harmless());
             let what = format!("{} {} as {role}: {answer:?}", call.method, call.template);
-            if holds(role, &call.verb) {
+            if holds(role, verb) {
                 assert!(!matches!(answer.status, 401 | 500), "{what}");
                 // Of the machine as a whole the one who has a single app may change nothing.
                 let is_whole = *role == "shop"

@@ -34,8 +34,8 @@ fn schemathesis_finds_nothing() {
         .args(["--phases", "coverage,fuzzing", "--mode", "all"])
         .args(["--max-examples", "8", "--seed", "7", "--request-timeout", "20"])
         .args(["--generation-deterministic", "--suppress-health-check", "all"])
-        // What ends the daemon, replaces its program, or listens elsewhere would end the run; streams do not end.
-        .args(["--exclude-path-regex", "^/v1/daemon/|^/v1/settings$|^/metrics$"])
+        // What ends the daemon, replaces its program, listens or goes elsewhere would end the run; streams do not end.
+        .args(["--exclude-path-regex", "^/v1/config/watch$|^/v1/config/migrate$|^/v1/daemon/|^/v1/settings$|^/metrics$"])
         .args([
             "--checks",
             "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method",

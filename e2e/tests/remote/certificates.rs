@@ -228,7 +228,8 @@ fn certificates_of_callers_let_in_until_they_are_revoked() {
     // A stream that was begun with it ends with it.
     let mut stream = event_stream(&home, &url, &["--cert", "laptop.pem"]);
     home.ok(["cert", "issue", "other"]);
-    stream.line_with("certificate_issued", LONG);
+    apply(&home, &[app(&home, "shop", &["wait"])]);
+    stream.line_with("shop", LONG);
     let revoked = home.cmd(["cert", "revoke", &serial, "--reason", "lost"]);
     ended(&revoked, 0);
     stream.wait(LONG);
@@ -399,6 +400,164 @@ fn a_renewal_drops_nobody() {
     kill_daemon(home.keeper_pid());
     let again = shown(&home, &listening(&home, "api"));
     assert!(again.contains("serial=") && again != before, "{again}");
+    // A new key beside the old certificate, as a kill between the two leaves it.
+    let file = home.path().join("tls/server.pem");
+    let old = std::fs::read(&file).expect("it is there");
+    home.ok(["cert", "renew"]);
+    std::fs::write(&file, old).expect("our own");
+    kill_daemon(home.keeper_pid());
+    let url = listening(&home, "api");
+    let fresh = shown(&home, &url);
+    assert!(fresh.contains("serial=") && fresh != again, "{fresh}");
+    let whoami = format!("{url}/v1/whoami");
+    let who = curl(&home, &["--cacert", "ca.pem", "-H", &auth, &whoami]);
+    assert_eq!(who["roles"][0], "viewer", "{who}");
+    assert!(home.json(["cert", "show"])["trouble"].is_null());
+}
+
+#[test]
+fn a_look_writes_nothing_and_says_what_would_be_done() {
+    let home = Home::new();
+    home.ok(["ls"]);
+    let tls = home.path().join("tls");
+    let would = home.cmd(["cert", "init", "--dry-run"]);
+    ended(&would, 0);
+    says(&would.stderr, &["would be done: authority_made: Upkeep "]);
+    let would = home.cmd(["cert", "issue", "laptop", "--role", "operator", "--dry-run"]);
+    ended(&would, 0);
+    says(
+        &would.stderr,
+        &[
+            "would be done: authority_made: Upkeep ",
+            "would be done: role_granted: operator: cert:laptop",
+            "would be done: certificate_issued: laptop",
+        ],
+    );
+    assert!(!tls.exists(), "a look has made the authority");
+    assert!(!home.work().join("laptop.pem").exists());
+    let list = home.json(["cert", "show"]);
+    assert!(list["authority"].is_null(), "{list}");
+    let told = events(&home);
+    assert!(
+        !told.iter().any(|event| event["what"] == "authority_made"),
+        "{told:?}"
+    );
+    // Then it is done, by somebody and for a reason.
+    let made = home.json(["cert", "init", "--reason", "a new machine"]);
+    assert!(made["authority"]["fingerprint"].is_string(), "{made}");
+    let told = events(&home);
+    let event = told
+        .iter()
+        .find(|event| event["what"] == "authority_made")
+        .expect("an event");
+    assert_eq!(event["id"], made["event"], "{made}");
+    assert_eq!(event["why"], "a new machine");
+    assert!(
+        event["who"].as_str().is_some_and(|who| who.starts_with("uid:")),
+        "{event}"
+    );
+    // Once more is nothing.
+    for args in [&["cert", "init"][..], &["cert", "init", "--dry-run"]] {
+        let again = home.json(args);
+        assert_eq!(again["changes"], serde_json::json!([]), "{again}");
+        assert_eq!(again["authority"], made["authority"]);
+    }
+}
+
+#[test]
+fn a_certificate_ends_with_whoever_had_it_made() {
+    let home = Home::new();
+    let url = encrypted(&home);
+    authority(&home);
+    let made = home.json(["token", "create", "short", "--role", "admin", "--expires", "2d"]);
+    let end = made["token"]["expires_at"].as_f64().expect("an end");
+    let bearer = format!(
+        "Authorization: Bearer {}",
+        made["secret"].as_str().expect("a secret")
+    );
+    run_ok(
+        &home,
+        "openssl",
+        &[
+            "ecparam",
+            "-name",
+            "prime256v1",
+            "-genkey",
+            "-noout",
+            "-out",
+            "mine.key",
+        ],
+    );
+    let public = run_ok(&home, "openssl", &["ec", "-in", "mine.key", "-pubout"]);
+    let ask = |path: &str, more: &[&str], body: &Value| -> Value {
+        let (text, at) = (body.to_string(), format!("{url}{path}"));
+        let mut args = vec!["--cacert", "ca.pem"];
+        args.extend(more);
+        args.extend(["-d", &text, &at]);
+        curl(&home, &args)
+    };
+    let with_token = ["-H", &bearer];
+    let long = serde_json::json!({"name": "me", "public_key": public, "days": 3, "role": "admin"});
+    let refused = ask("/v1/certificates", &with_token, &long);
+    assert_eq!(refused["code"], "forbidden", "{refused}");
+    says(
+        &refused.to_string(),
+        &["a certificate for `me` would last longer than `token:short` itself"],
+    );
+    // What a member holds has no end, and neither has a role: whoever ends gives neither, unless they may do all that there is.
+    home.ok([
+        "role",
+        "set",
+        "clerk",
+        "--verb",
+        "access:*",
+        "--verb",
+        "apps:read",
+    ]);
+    let made = home.json(["token", "create", "clerk", "--role", "clerk", "--expires", "2d"]);
+    let clerk = format!(
+        "Authorization: Bearer {}",
+        made["secret"].as_str().expect("a secret")
+    );
+    let reads = serde_json::json!({"grants": [{"verbs": ["apps:read"]}]});
+    let role = ask("/v1/roles/mine", &["-H", &clerk, "-X", "PUT"], &reads);
+    says(
+        &role.to_string(),
+        &[
+            "forbidden",
+            "the role `mine` would last longer than `token:clerk` itself",
+        ],
+    );
+    home.ok(["role", "set", "mine", "--verb", "apps:read"]);
+    let member = ask(
+        "/v1/roles/mine/members/uid:4294967",
+        &["-H", &clerk, "-X", "PUT"],
+        &serde_json::json!({}),
+    );
+    says(
+        &member.to_string(),
+        &[
+            "forbidden",
+            "that `uid:4294967` holds the role `mine` would last longer",
+        ],
+    );
+    let body = serde_json::json!({"name": "me", "public_key": public, "role": "admin"});
+    let issued = ask("/v1/certificates", &with_token, &body);
+    let until = issued["certificate"]["not_after"].as_f64().expect("an end");
+    assert!(until <= end && until > end - 60.0, "{until} and {end}");
+    // Nor does what is made with it last longer.
+    home.write("mine.crt", issued["pem"].as_str().expect("PEM"));
+    let with_cert = ["--cert", "mine.crt", "--key", "mine.key"];
+    let token = serde_json::json!({"name": "stays", "roles": ["viewer"]});
+    let refused = ask("/v1/tokens", &with_cert, &token);
+    assert_eq!(refused["code"], "forbidden", "{refused}");
+    let again = ask(
+        "/v1/certificates",
+        &with_cert,
+        &serde_json::json!({"name": "other", "public_key": public}),
+    );
+    let later = again["certificate"]["not_after"].as_f64().expect("an end");
+    assert!(later <= until, "{later} and {until}");
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! `--host`: another machine by TLS with a pinned authority, and through the real ssh.
 
 use std::{
-    net::TcpListener,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    os::unix::{fs::PermissionsExt, process::CommandExt as _},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use serde_json::json;
-use upkeep_e2e::{LONG, app, apply, ended, is_root, kill_daemon, says, tagged, wait_running, write_apps};
+use upkeep_e2e::{
+    LONG, app, apply, ended, is_root, kill_daemon, says, skipped, tagged, wait_running, write_apps,
+};
 use upkeep_testkit::{Following, Home, wait_until};
 
 use crate::{encrypted, run_ok, set, token};
@@ -75,9 +76,7 @@ fn works(here: &Home, there: &Home, host: &str) {
 fn another_machine_by_tls() {
     let (here, there) = (Home::new(), Home::new());
     // A port that stays: a daemon that was killed has to come back to it.
-    let free = TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a port");
+    let free = upkeep_testkit::free_address();
     set(&there, &format!("web: {{listen: ['{free}'], tls: true}}"));
     let url = crate::listening(&there, "api");
     let pem = here.work().join("laptop.pem").display().to_string();
@@ -248,10 +247,7 @@ impl Sshd {
         }
         std::fs::copy(home.work().join("user_key.pub"), home.work().join("authorized")).expect("our own");
         let work = home.work();
-        let free = TcpListener::bind("127.0.0.1:0")
-            .and_then(|socket| socket.local_addr())
-            .expect("a port");
-        let port = free.port();
+        let port = upkeep_testkit::free_port();
         home.write(
             "sshd.conf",
             &format!(
@@ -343,6 +339,19 @@ fn another_machine_through_ssh() {
     let who = here.json(["host", "test", "db1"]);
     let uid = rustix::process::geteuid().as_raw();
     assert_eq!(who["whoami"]["principal"], json!(format!("uid:{uid}")));
+    // A listener on loopback there: a browser of here needs a way to it.
+    let web = here.cmd(["--host", "db1", "web", "--listen", "127.0.0.1:0"]);
+    ended(&web, 0);
+    let at = web.stdout.trim().strip_prefix("http://").unwrap_or_default();
+    let (_, port) = at.split_once(':').unwrap_or_default();
+    says(
+        &web.stderr,
+        // With the arguments of the profile: it can be typed as it stands.
+        &[
+            &format!("{at} is loopback of db1: `ssh -N -L {port}:{at} -F none -p"),
+            "-oBatchMode=yes 127.0.0.1` leads there from here",
+        ],
+    );
     // What ssh says is passed on.
     here.ok(sshd.add(&there, "strange", "unknown", &program(&there)));
     let strange = here.cmd(["--host", "strange", "ls"]);
@@ -359,6 +368,111 @@ fn another_machine_through_ssh() {
     let refused = here.cmd(["--host", "db1", "ls"]);
     ended(&refused, 8);
     says(&refused.stderr, &["Connection refused", "it said why above"]);
+}
+
+/// Another user of this machine, whose id the kernel tells.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn the_daemon_of_another_user_by_its_socket() {
+    if !is_root() {
+        return skipped("only root can be two users");
+    }
+    let (here, there) = (Home::new(), Home::new());
+    apply(&there, &[app(&there, "shop", &["print", "hello", "wait"])]);
+    let socket = there.path().join("run/api.sock");
+    let socket = socket.to_str().expect("a path");
+    let open = |path: &Path| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    };
+    // As `/var/lib` and `/run` are; the tests' own folders are closed to others.
+    open(there.path().parent().expect("above it"));
+    open(&there.path());
+    for path in [here.work().parent().expect("above it"), &here.work()] {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("an owner");
+    }
+    let other = |words: &[&str]| {
+        let mut command = here.command(words);
+        command.uid(NOBODY).gid(NOBODY);
+        here.finish(command, LONG)
+    };
+    if other(&["--version"]).code != 0 {
+        return skipped("`nobody` may not enter the directory of the build");
+    }
+    ended(&other(&["host", "add", "ops", "--socket", socket]), 0);
+    says(
+        &other(&["host", "ls"]).stdout,
+        &["ops", &format!("unix:{socket}")],
+    );
+    // Without a role the socket is closed.
+    let closed = other(&["--host", "ops", "ls"]);
+    ended(&closed, 8);
+    says(&closed.stderr, &[socket, "Permission denied", "has a role"]);
+    let member = format!("uid:{NOBODY}");
+    there.ok(["role", "grant", "viewer", &member]);
+    let direct = format!("unix:{socket}");
+    wait_until("the socket to be open", LONG, || {
+        let output = other(&["--host", &direct, "ls"]);
+        if output.code == 0 && output.stdout.contains("shop") {
+            Ok(())
+        } else {
+            Err(format!("{output:?}"))
+        }
+    });
+    says(&other(&["host", "test", "ops"]).stdout, &[&member, "viewer"]);
+    says(&other(&["--host", "ops", "logs", "shop"]).stdout, &["hello"]);
+    let refused = other(&["--host", "ops", "restart", "shop"]);
+    ended(&refused, 5);
+    says(&refused.stderr, &["apps:operate"]);
+    there.ok(["role", "grant", "operator", &member]);
+    let before = tagged(&there, "shop");
+    ended(&other(&["--host", "ops", "restart", "shop"]), 0);
+    assert_ne!(tagged(&there, "shop"), before);
+    // Nothing was started for that user.
+    ended(&other(&["ping"]), 8);
+    for (words, why) in [
+        (&["--host", "unix:api.sock", "ls"][..], "is no whole path"),
+        (&["--host", "unix:", "ls"], "is no whole path"),
+        (&["--host", "unix:/no/such.sock", "ls"], "no daemon answers"),
+        (
+            &["host", "add", "x", "--socket", "/a", "--ssh", "b"],
+            "cannot be used with",
+        ),
+        (&["host", "add", "x"], "required arguments"),
+    ] {
+        let output = other(words);
+        assert_ne!(output.code, 0, "{output:?}");
+        says(&output.stderr, &[why]);
+    }
+}
+
+#[test]
+fn a_listener_is_called_what_its_machine_is_called() {
+    let (here, there) = (Home::new(), Home::new());
+    let port = upkeep_testkit::free_port();
+    // All addresses: what a browser is to be led to is told by who asks.
+    set(
+        &there,
+        &format!("web: {{listen: ['0.0.0.0:{}'], names: [localhost]}}", port),
+    );
+    let url = crate::listening(&there, "api");
+    let pem = here.work().join("laptop.pem").display().to_string();
+    there.ok(["cert", "issue", "laptop", "--role", "admin", "-o", &pem]);
+    let shown = there.json(["cert", "show"]);
+    let pin = shown["authority"]["fingerprint"].as_str().expect("a hash");
+    let named = url.replace("0.0.0.0", "localhost");
+    here.ok([
+        "host", "add", "web1", "--url", &named, "--ca", pin, "--cert", &pem,
+    ]);
+    let told = here.ok(["--host", "web1", "web"]);
+    assert_eq!(told.trim(), named, "as the profile calls it");
+    // Through a socket, and at home, it is called as it calls itself.
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let own = url.replace("0.0.0.0", &hostname);
+    let socket = format!("unix:{}", there.path().join("run/api.sock").display());
+    assert_eq!(here.ok(["--host", &socket, "web"]).trim(), own);
+    assert_eq!(there.ok(["web"]).trim(), own);
+    assert_eq!(there.json(["ping"])["hostname"], json!(hostname));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The API over TCP: who gets in, what a stranger can do, certificates, and other machines by `--host`.
 
 mod certificates;
+mod elsewhere;
 mod hosts;
 mod plain;
 mod pm2_health;

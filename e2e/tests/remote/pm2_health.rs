@@ -85,7 +85,12 @@ fn the_json_has_what_pm2_told() {
             "{path}"
         );
     }
-    assert_eq!(ask(at, "POST /", &[], "{}").status, 405);
+    let post = ask(at, "POST /", &[], "{}");
+    assert_eq!(
+        (post.status, post.header("allow")),
+        (405, Some("get, head")),
+        "{post:?}"
+    );
     assert_eq!(ask(at, "GET /", &[("Host", "evil.example")], "").status, 403);
     set(&home, "{}");
     assert!(home.json(["ping"])["listeners"].is_null());

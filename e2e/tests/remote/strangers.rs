@@ -7,9 +7,9 @@ use std::{
 
 use serde_json::Value;
 use upkeep_e2e::{LONG, app, apply, kill_daemon, says, skipped};
-use upkeep_testkit::{Home, process, wait_until};
+use upkeep_testkit::{Following, Home, process, wait_until};
 
-use crate::{Raw, address, ask, encrypted, plain, token};
+use crate::{Raw, address, ask, encrypted, plain, run, run_ok, token};
 
 #[test]
 fn broken_requests_do_no_harm() {
@@ -222,17 +222,20 @@ fn heavy_a_thousand_streams_are_within_bounds() {
     let home = Home::new();
     apply(&home, &[app(&home, "shop", &["wait"])]);
     let at = plain(&home);
-    let bearer = token(&home, "viewer");
+    // One principal has a share of them: these have enough for all.
+    let bearers = ["viewer", "operator", "admin"].map(|role| token(&home, role));
+    let of = |number: usize| &bearers[number % bearers.len()];
+    let bearer = of(0).clone();
     let daemon = home.daemon_pid();
     let resident = || process::memory(daemon).expect("it lives").rss;
     drop(stream(at, &bearer).expect("one is taken"));
     let before = resident();
     let mut streams: Vec<Raw> = (0..1000)
-        .map(|_| stream(at, &bearer).expect("there is room"))
+        .map(|number| stream(at, of(number)).expect("there is room"))
         .collect();
     let more = resident().saturating_sub(before);
-    assert!(more <= 30 << 20, "1000 streams take {} kB", more / 1024);
-    eprintln!("1000 idle streams take {} kB", more / 1024);
+    assert!(more <= 30 << 10, "1000 streams take {more} KiB");
+    eprintln!("1000 idle streams take {more} KiB");
     // Everybody hears what happens.
     home.ok(["restart", "shop"]);
     for stream in [0, 500, 999] {
@@ -247,7 +250,7 @@ fn heavy_a_thousand_streams_are_within_bounds() {
     }
     // Beyond the bound it is said; below it nothing suffers.
     let refused = loop {
-        match stream(at, &bearer) {
+        match stream(at, of(streams.len())) {
             Ok(stream) => streams.push(stream),
             Err(why) => break why,
         }
@@ -281,4 +284,146 @@ fn a_stranger_is_not_listened_to_for_ever() {
         "{log:?}"
     );
     kill_daemon(home.keeper_pid());
+}
+
+/// Opens streams of HTTP/2 and gives none of them a window; says how they were answered and when the connection ended.
+const SHUT: &str = r#"
+import socket, ssl, struct, sys, time
+host, port, bearer, count = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols(["h2"])
+wire = context.wrap_socket(socket.create_connection((host, port)))
+assert wire.selected_alpn_protocol() == "h2"
+
+def frame(kind, flags, stream, payload):
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+def field(name, value):
+    name, value = name.encode(), value.encode()
+    assert len(name) < 127 and len(value) < 127
+    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+wire.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, struct.pack(">HI", 4, 0)))
+fields = [(":method", "GET"), (":scheme", "https"), (":path", "/v1/logs?follow=true"),
+          (":authority", f"{host}:{port}"), ("authorization", "Bearer " + bearer)]
+head = b"".join(field(name, value) for name, value in fields)
+for number in range(count):
+    wire.sendall(frame(1, 5, 2 * number + 1, head))
+rest, answered, start = b"", 0, time.time()
+while True:
+    try:
+        chunk = wire.recv(65536)
+    except OSError:
+        chunk = b""
+    if not chunk:
+        print("ended after", int(time.time() - start), flush=True)
+        break
+    rest += chunk
+    while len(rest) >= 9 and len(rest) >= 9 + int.from_bytes(rest[:3], "big"):
+        length, kind, flags = int.from_bytes(rest[:3], "big"), rest[3], rest[4]
+        payload, rest = rest[9:9 + length], rest[9 + length:]
+        if kind == 4 and not flags & 1:
+            wire.sendall(frame(4, 1, 0, b""))
+        if kind == 6 and not flags & 1:
+            wire.sendall(frame(6, 1, 0, payload))
+        if kind == 1:
+            answered += 1
+            if answered == count:
+                print("answered", answered, flush=True)
+"#;
+
+#[test]
+fn streams_of_which_nothing_is_taken_are_ended_and_leave_room() {
+    let home = Home::new();
+    apply(&home, &[app(&home, "shop", &["print", "hello", "wait"])]);
+    let url = encrypted(&home);
+    let at = address(&url);
+    let bearer = token(&home, "viewer");
+    // As many as one principal may have.
+    let mut command = std::process::Command::new("python3");
+    command
+        .args([
+            "-c",
+            SHUT,
+            &at.ip().to_string(),
+            &at.port().to_string(),
+            &bearer,
+            "32",
+        ])
+        .current_dir(home.work());
+    let shut = Following::start(command);
+    shut.line_with("answered 32", LONG);
+    let auth = format!("Authorization: Bearer {bearer}");
+    let one_more = || {
+        let follow = format!("{url}/v1/logs?follow=true");
+        let output = run(
+            &home,
+            "curl",
+            &[
+                "-sSkN",
+                "-m",
+                "2",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "-H",
+                &auth,
+                &follow,
+            ],
+        );
+        output.stdout
+    };
+    assert_eq!(one_more(), "429");
+    let ended = shut.line_with("ended after", Duration::from_secs(150));
+    let seconds: u64 = ended
+        .trim()
+        .rsplit(' ')
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or_else(|| panic!("{ended}"));
+    assert!((55..120).contains(&seconds), "{ended}");
+    assert_eq!(one_more(), "200");
+}
+
+/// Calls with a wrong token from many addresses of loopback.
+const CROWD: &str = r#"
+import socket, sys
+port = int(sys.argv[1])
+for number in range(50):
+    for _ in range(12):
+        one = socket.socket()
+        one.bind((f"127.0.0.{number + 2}", 0))
+        one.connect(("127.0.0.1", port))
+        one.sendall(b"GET /v1/apps HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                    b"Authorization: Bearer upk_000000000000_00\r\n\r\n")
+        while one.recv(4096):
+            pass
+        one.close()
+"#;
+
+#[test]
+fn strangers_do_not_fill_the_event_log() {
+    let home = Home::new();
+    let at = plain(&home);
+    run_ok(&home, "python3", &["-c", CROWD, &at.port().to_string()]);
+    let told = || -> Vec<Value> {
+        let all = home.json(["audit", "--kind", "sign_in_failed", "-n", "1000"]);
+        all["events"].as_array().cloned().unwrap_or_default()
+    };
+    let first = told();
+    assert!((1..=7).contains(&first.len()), "{first:?}");
+    let sum = wait_until("the sum", LONG * 4, || {
+        let told = told();
+        let sum = told
+            .iter()
+            .find(|event| event["details"]["count"].is_u64())
+            .cloned();
+        sum.ok_or_else(|| format!("{told:?}"))
+    });
+    // Ten of each address are looked at; two were told one by one, and four because their places were new.
+    assert_eq!(sum["details"]["count"], 494, "{sum}");
+    says(&sum.to_string(), &["from 50 places", "127.0.0."]);
+    assert_eq!(told().len(), 7);
 }

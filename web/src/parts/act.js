@@ -3,8 +3,7 @@
 
 import {html, cell, useCell, useEffect, useLayoutEffect, useRef, useState} from "../view.js";
 import {quoted, span} from "../format.js";
-import {refresh} from "../live.js";
-import {may, session} from "../session.js";
+import {may, reconsider, session} from "../session.js";
 import {Copy, Trouble} from "./small.js";
 
 const VERBS = {
@@ -16,6 +15,13 @@ const VERBS = {
 };
 
 const open = cell(null);
+// What one session asked about, another does not answer.
+let asked = null;
+session.watch(() => {
+  const {api} = session.get();
+  if (asked !== null && asked !== api) open.set(null);
+  asked = api ?? null;
+});
 /** What was done last, for the corner of the page. */
 export const told = cell(null);
 
@@ -97,7 +103,6 @@ function Dialog({what}) {
         set({plan: result});
         return;
       }
-      refresh();
       if (result.failures?.length || !result.settled) {
         set({result});
         return;
@@ -105,8 +110,8 @@ function Dialog({what}) {
       told.set({text: `${target} ${words.done}`, took: Date.now() - since.current, event: result.event});
       close();
     } catch (refusal) {
-      refresh();
       set({refusal});
+      if (refusal.status === 403) reconsider(api).catch(() => {});
     }
   };
 

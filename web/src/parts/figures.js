@@ -1,11 +1,14 @@
-// The charts of an app or of the machine, from `/v1/metrics`, asked for again as time goes on.
+// The charts of an app or of the machine, from `/v1/metrics`: what was, then what is measured.
 
+import {delay, pauseAfter, visible} from "../api.js";
 import {html, useEffect, useState} from "../view.js";
 import {bytes, percent, short} from "../format.js";
+import {linked} from "../live.js";
+import {extended, measured} from "../measured.js";
 import {refine} from "../route.js";
 import {Chart} from "./chart.js";
 import {spanOf} from "./span.js";
-import {Trouble, useAsked} from "./small.js";
+import {Trouble} from "./small.js";
 
 const cores = (value) => percent(value * 100);
 const rate = (value) => `${bytes(value)}/s`;
@@ -31,28 +34,57 @@ export const OF_HOST = [
   ["Free space", bytes, {disk_free: "where the state lies"}],
 ];
 
-/** How often figures are asked for again. */
-const again = (span) => (span.fixed ? 0 : span.seconds <= 3600 ? 5 : 60);
+/** Longer spans are asked for again as a whole, in seconds: one of their values stands for minutes. */
+const LIVE = 3600;
+const AGAIN = 60;
 
 export function Figures({api, of, query, charts, per = "app", marks}) {
   const span = spanOf(query);
-  const [round, beat] = useState(0);
+  const [{value, refusal}, set] = useState({});
+  const [round, again] = useState(0);
   useEffect(() => {
-    const pause = again(span);
-    if (!pause) return undefined;
-    const timer = setInterval(() => !document.hidden && beat((count) => count + 1), pause * 1000);
-    return () => clearInterval(timer);
-  }, [span.key]);
-  const {value, refusal, again: retry} = useAsked(
-    (signal) =>
-      api.get(
-        "v1/metrics",
-        {apps: of ?? undefined, host: of ? undefined : true, since: span.since, until: span.until, points: 240, per},
-        {signal},
-      ),
-    [of, span.key, per, round],
-  );
-  if (refusal && !value) return html`<${Trouble} refusal=${refusal} again=${retry} />`;
+    const controller = new AbortController();
+    const {signal} = controller;
+    const told = linked(api, "charts", signal);
+    const asked = {apps: of ?? undefined, host: of ? undefined : true};
+    let shown = null;
+    const show = (next) => {
+      if (signal.aborted) return;
+      shown = next;
+      set({value: next});
+    };
+    const whole = async () =>
+      show(await api.get("v1/metrics", {...asked, since: span.since, until: span.until, points: 240, per}, {signal}));
+    const live = async () => {
+      await whole();
+      if (span.fixed) return;
+      if (span.seconds <= LIVE) {
+        const take = (fresh) => show(extended(shown, fresh));
+        await measured(api, "charts", {...asked, points: 1, per}, {signal, take, ask: whole, onState: told});
+        return;
+      }
+      while (!signal.aborted) {
+        await delay(AGAIN * 1000, signal);
+        await visible(signal);
+        if (!signal.aborted) await whole();
+      }
+    };
+    set({});
+    void (async () => {
+      for (let failures = 0; ; failures += 1) {
+        try {
+          return await live();
+        } catch (refusal) {
+          if (signal.aborted) return undefined;
+          set((before) => ({...before, refusal}));
+          if (!refusal.passing) return undefined;
+          await delay(pauseAfter(failures), signal);
+        }
+      }
+    })();
+    return () => controller.abort();
+  }, [api, of, span.key, per, round]);
+  if (refusal && !value) return html`<${Trouble} refusal=${refusal} again=${() => again((count) => count + 1)} />`;
   if (!value) return html`<p class="faint" role="status">Asking for figures…</p>`;
   const series = value.series.filter((one) => (of ? one.app === of : one.app === null));
   if (!series.length) return html`<p class="empty">There are no figures in this span.</p>`;

@@ -23,6 +23,12 @@ export function Trouble({refusal, again}) {
   </div>`;
 }
 
+/** What somebody may not see, and what it takes. */
+export function Lacks({who, what, verb, children}) {
+  return html`<div class="lacks"><p><strong>${who.principal} may not see ${what}.</strong></p>
+    <p>It takes <code>${verb}</code>; whoever runs this machine gives it by a role. What you may do stands in <a href="#/access">Access</a>.</p>${children}</div>`;
+}
+
 /** The short history of an app as a line; what it says stands beside it as a number. */
 export function Spark({points, at, width = 90, height = 22, label}) {
   const now = Date.now() / 1000;

@@ -1,10 +1,12 @@
-// Tokens and roles. A new token is shown once: the daemon keeps only its sum.
+// Who one is, and tokens. A new token is shown once: the daemon keeps only its sum. Roles are in `roles.js`.
 
-import {html, useEffect, useLayoutEffect, useRef, useState} from "../view.js";
+import {html, useEffect, useRef, useState} from "../view.js";
 import {whenOf} from "../format.js";
 import {may, session} from "../session.js";
 import {quoted} from "../format.js";
+import {Ask} from "../parts/ask.js";
 import {Copy, Trouble, useAsked} from "../parts/small.js";
+import {Grants, places, RoleDialog, Roles} from "./roles.js";
 
 const LIVES = [
   ["1 hour", 3600],
@@ -36,27 +38,14 @@ export function Access({api}) {
     ${fresh && html`<${Shown} created=${fresh} done=${() => setFresh(null)} />`}
     <${Trouble} refusal=${tokens.refusal ?? roles.refusal} again=${tokens.again} />
     ${tokens.value && html`<${Tokens} list=${tokens.value.tokens} writes=${writes} revoke=${(token) => setDoing({revoke: token})} />`}
-    ${roles.value && html`<${Roles} list=${roles.value.roles} />`}
+    ${roles.value && html`<${Roles} list=${roles.value.roles} writes=${writes} act=${(role) => setDoing({role})} />`}
     ${doing?.make && html`<${Make} api=${api} roles=${roles.value?.roles ?? []} cancel=${() => setDoing(null)} done=${(created) => {
       setFresh(created);
       done();
     }} />`}
+    ${doing?.role && html`<${RoleDialog} api=${api} doing=${doing.role} cancel=${() => setDoing(null)} done=${done} />`}
     ${doing?.revoke && html`<${Revoke} api=${api} token=${doing.revoke} cancel=${() => setDoing(null)} done=${done} />`}
   </section>`;
-}
-
-const places = ({apps = ["*"], namespaces = ["*"]} = {}) =>
-  [
-    apps.includes("*") ? "all apps" : `apps ${apps.join(", ")}`,
-    namespaces.includes("*") ? null : `in ${namespaces.join(", ")}`,
-  ]
-    .filter(Boolean)
-    .join(" ");
-
-function Grants({grants}) {
-  return html`<ul class="plain">${grants.map(
-    (grant) => html`<li><code>${grant.verbs.join(" ")}</code> <span class="faint">${places(grant)}</span></li>`,
-  )}</ul>`;
 }
 
 function Me({who}) {
@@ -87,39 +76,6 @@ function Tokens({list, writes, revoke}) {
       )}</tbody></table></div>`}`;
 }
 
-function Roles({list}) {
-  return html`<h2>Roles</h2><div class="scroll" tabindex="0" role="region" aria-label="Roles"><table><thead><tr><th scope="col">Name</th><th scope="col">Gives</th><th scope="col">Held by</th></tr></thead>
-    <tbody>${list.map(
-      (role) => html`<tr key=${role.name}><th scope="row">${role.name}${role.built_in && html` <span class="faint">built in</span>`}</th>
-        <td><${Grants} grants=${role.grants} /></td><td>${role.members?.join(", ") || "–"}</td></tr>`,
-    )}</tbody></table></div>`;
-}
-
-/** A dialog with a form; `send` gives a promise. */
-function Ask({title, children, word, harsh, cli, send, cancel}) {
-  const box = useRef(null);
-  const [state, set] = useState({});
-  useLayoutEffect(() => box.current.showModal(), []);
-  const submit = async (event) => {
-    event.preventDefault();
-    if (state.working) return;
-    set({working: true});
-    try {
-      await send();
-    } catch (refusal) {
-      set({refusal});
-    }
-  };
-  return html`<dialog class="act" ref=${box} aria-labelledby="ask-title" onCancel=${(event) => {
-    event.preventDefault();
-    cancel();
-  }}><form method="dialog" onSubmit=${submit}><h2 id="ask-title">${title}</h2>${children}
-    <p class="line"><span class="faint">The same in a shell:</span> <code class="cli">${cli}</code> <${Copy} text=${cli} /></p>
-    <${Trouble} refusal=${state.refusal} />
-    <menu><button type="button" onClick=${cancel}>Cancel</button><button type="submit" class=${harsh ? "harsh" : "main"} disabled=${state.working}>${word}</button></menu>
-  </form></dialog>`;
-}
-
 function Make({api, roles, cancel, done}) {
   const [name, setName] = useState("");
   const [chosen, setChosen] = useState("viewer");
@@ -135,7 +91,7 @@ function Make({api, roles, cancel, done}) {
     done(await api.post("v1/tokens", body));
   };
   return html`<${Ask} title="New token" word="Create" cli=${cli} send=${send} cancel=${cancel}>
-    <label>Name <input name="name" required pattern="[A-Za-z0-9._-]+" maxlength="64" autocomplete="off" value=${name} onInput=${(event) => setName(event.target.value)} />
+    <label>Name <input name="name" required pattern="[A-Za-z0-9._\\-]+" maxlength="64" autocomplete="off" value=${name} onInput=${(event) => setName(event.target.value)} />
       <span class="faint">events name it token:${name || "NAME"}</span></label>
     <label>Role <select name="role" value=${chosen} onChange=${(event) => setChosen(event.target.value)}>
       ${(roles.length ? roles : [{name: "viewer"}]).map((role) => html`<option key=${role.name} value=${role.name}>${role.name}</option>`)}</select></label>

@@ -8,17 +8,17 @@ import {may, session} from "../session.js";
 import {Buttons, why} from "../parts/act.js";
 import {Figures, OF_APPS} from "../parts/figures.js";
 import {SpanChoice} from "../parts/span.js";
-import {State, Trouble, useAsked} from "../parts/small.js";
+import {Lacks, State, Trouble, useAsked} from "../parts/small.js";
 import {Crashes} from "./crashes.js";
 import {Events} from "./events.js";
 import {Logs} from "./logs.js";
 
 const TABS = [
   ["figures", "Figures"],
-  ["logs", "Logs", "apps:logs"],
+  ["logs", "Logs", "apps:logs", "its logs"],
   ["crashes", "Crashes"],
   ["config", "Configuration"],
-  ["events", "Events", "events:read"],
+  ["events", "Events", "events:read", "its events"],
 ];
 
 export function App({api, parts, query}) {
@@ -33,6 +33,8 @@ export function App({api, parts, query}) {
   }
   const tab = TABS.some(([known]) => known === asked) ? asked : "figures";
   const refused = why(app);
+  const [, , verb, what] = TABS.find(([known]) => known === tab);
+  const lacks = verb && !may(who, verb, app);
   return html`<article class="one" aria-labelledby="app-title">
     <header class="tools">
       <a href=${back()} class="up"><span aria-hidden="true">‹ </span>All apps</a><h1 id="app-title">${name}</h1>
@@ -46,11 +48,12 @@ export function App({api, parts, query}) {
       ([known, word]) => html`<a key=${known} href=${link("apps", name, known, query.since || query.span ? {span: query.span, since: query.since, until: query.until} : {})}
         aria-current=${known === tab ? "page" : undefined}>${word}</a>`,
     )}</nav>
+    ${lacks && html`<${Lacks} who=${who} what=${what} verb=${verb} />`}
     ${tab === "figures" && html`<${AppFigures} api=${api} app=${app} query=${query} />`}
-    ${tab === "logs" && html`<${Logs} api=${api} app=${app} query=${query} />`}
+    ${tab === "logs" && !lacks && html`<${Logs} api=${api} app=${app} query=${query} />`}
     ${tab === "crashes" && html`<${Crashes} api=${api} app=${app} id=${id} />`}
     ${tab === "config" && html`<${Config} api=${api} app=${app} />`}
-    ${tab === "events" && html`<${Events} api=${api} query=${query} app=${name} />`}
+    ${tab === "events" && !lacks && html`<${Events} api=${api} query=${query} app=${name} />`}
   </article>`;
 }
 

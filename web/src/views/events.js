@@ -1,14 +1,17 @@
 // The timeline: what was done, by whom, why, and what came of it. Newest first; what happens now comes on top.
 
-import {html, useCell, useEffect, useMemo, useState} from "../view.js";
+import {delay, pauseAfter} from "../api.js";
+import {html, useEffect, useMemo, useState} from "../view.js";
 import {dayOf, fromInput, timeOf, toInput} from "../format.js";
-import {recent} from "../live.js";
+import {linked} from "../live.js";
 import {link, refine} from "../route.js";
 import {Time, Trouble} from "../parts/small.js";
 
 const PAGE = 100;
+/** So many are shown at most while new ones come. */
+const KEEP = 2000;
 
-/** What went wrong, as `?failed=true` means it; the stream of all events says it of none. */
+/** What went wrong, as `?failed=true` means it: an event does not say it of itself. */
 const FAILURES = new Set(
   ("start_failed unhealthy unready refused returned broken killed leak log_trouble otlp_trouble otlp_refused listen_refused " +
     "hook_failed run_missed run_late run_timeout alert_undelivered").split(" "),
@@ -21,30 +24,53 @@ export function isFailure(event) {
   return FAILURES.has(event.what);
 }
 
-function wanted(event, query, app) {
-  if (app && !event.target?.split(" ").some((target) => target === app || target.startsWith(`${app}:`))) return false;
-  if (query.kind && !query.kind.split(",").includes(event.what)) return false;
-  if (query.who && !event.who.includes(query.who)) return false;
-  if (query.failed && !isFailure(event)) return false;
-  if (query.since && event.at < Number(query.since)) return false;
-  return true;
-}
-
 export function Events({api, query, app: given}) {
   const app = given ?? query.app ?? "";
   const asked = {app, kind: query.kind, who: query.who, failed: query.failed ? "true" : null, since: query.since, until: query.until};
   const key = JSON.stringify(asked);
   const [past, setPast] = useState({list: null});
-  const live = useCell(recent);
   const [kinds, setKinds] = useState(new Set());
 
   useEffect(() => {
     const controller = new AbortController();
+    const {signal} = controller;
+    const told = linked(api, "events", signal);
+    const ask = async () => {
+      const {events} = await api.get("v1/events", {...asked, limit: PAGE}, {signal});
+      if (!signal.aborted) setPast({list: events, more: events.length === PAGE});
+      return events;
+    };
+    const follow = async () => {
+      const events = await ask();
+      if (query.until || signal.aborted) return false;
+      // Some are gone for good: all is asked for anew, and followed from there.
+      const gap = new AbortController();
+      // From the last one on: none is missed between the two.
+      await api.follow("v1/events", {...asked, after: events.at(-1)?.id ?? 0}, {
+        signal: AbortSignal.any([signal, gap.signal]),
+        onEvent(event) {
+          if (event.what === "gap") gap.abort();
+          else setPast((past) => (past.list?.some((one) => one.id === event.id) ? past : {...past, list: [...(past.list ?? []), event].slice(-KEEP)}));
+        },
+        onState: told,
+      });
+      return gap.signal.aborted;
+    };
     setPast({list: null});
-    api.get("v1/events", {...asked, limit: PAGE}, {signal: controller.signal}).then(
-      ({events}) => !controller.signal.aborted && setPast({list: events, more: events.length === PAGE}),
-      (refusal) => !controller.signal.aborted && setPast({list: [], refusal}),
-    );
+    void (async () => {
+      for (let failures = 0; ; failures += 1) {
+        try {
+          if (!(await follow())) return undefined;
+        } catch (refusal) {
+          if (signal.aborted) return undefined;
+          const pause = pauseAfter(failures);
+          told({state: refusal.passing ? "lost" : "refused", refusal, next: Date.now() + pause});
+          setPast({list: [], refusal});
+          if (!refusal.passing) return undefined;
+          await delay(pause, signal);
+        }
+      }
+    })();
     return () => controller.abort();
   }, [api, key]);
 
@@ -61,12 +87,7 @@ export function Events({api, query, app: given}) {
     }
   };
 
-  const shown = useMemo(() => {
-    if (!past.list) return [];
-    const last = past.list.at(-1)?.id ?? 0;
-    const fresh = query.until ? [] : live.filter((event) => event.id > last && wanted(event, query, app));
-    return [...past.list, ...fresh].reverse();
-  }, [past, live, key]);
+  const shown = useMemo(() => [...(past.list ?? [])].reverse(), [past]);
 
   useEffect(() => {
     const missing = shown.filter((event) => !kinds.has(event.what));

@@ -6,8 +6,9 @@ import {link} from "../route.js";
 import {may, session} from "../session.js";
 import {Figures, OF_HOST} from "../parts/figures.js";
 import {SpanChoice} from "../parts/span.js";
-import {Trouble, useAsked, useBeat} from "../parts/small.js";
+import {Lacks, Trouble, useAsked, useBeat} from "../parts/small.js";
 
+// The daemon, alerts and schedules are asked for every ten seconds: the API has no streams of them.
 export function Host({api, query}) {
   useBeat(10);
   const {who} = session.get();
@@ -15,12 +16,14 @@ export function Host({api, query}) {
   const reads = may(who, "machine:read");
   const daemon = useAsked((signal) => (reads ? api.get("v1/daemon", {}, {signal}) : Promise.resolve(null)), [api, beat]);
   const alerts = useAsked((signal) => (reads ? api.get("v1/alerts", {}, {signal}) : Promise.resolve(null)), [api, beat]);
-  const schedules = useAsked((signal) => api.get("v1/schedules", {}, {signal}), [api, beat]);
+  const seesApps = may(who, "apps:read");
+  const schedules = useAsked((signal) => (seesApps ? api.get("v1/schedules", {}, {signal}) : Promise.resolve(null)), [api, beat]);
   return html`<section aria-labelledby="host-title">
-    <div class="tools"><h1 id="host-title">Machine</h1><${SpanChoice} query=${query} /></div>
-    ${!reads && html`<p class="faint">${who.principal} may not see the machine: it takes machine:read.</p>`}
+    <div class="tools"><h1 id="host-title">Machine</h1>${reads && seesApps && html`<${SpanChoice} query=${query} />`}</div>
+    ${!reads && html`<${Lacks} who=${who} what="the daemon, alerts and the machine's figures" verb="machine:read" />`}
+    ${!seesApps && html`<${Lacks} who=${who} what="figures, and apps that run by the clock" verb="apps:read" />`}
     <${Trouble} refusal=${daemon.refusal} again=${daemon.again} />
-    ${reads && html`<${Figures} api=${api} of=${null} query=${query} charts=${OF_HOST} />`}
+    ${reads && seesApps && html`<${Figures} api=${api} of=${null} query=${query} charts=${OF_HOST} />`}
     ${alerts.value && html`<${Alerts} alerts=${alerts.value} />`}
     ${schedules.value?.schedules.length > 0 && html`<${Schedules} list=${schedules.value.schedules} />`}
     ${daemon.value && html`<${Daemon} daemon=${daemon.value} />`}

@@ -6,7 +6,6 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::TcpListener,
     os::unix::net::UnixStream,
     path::Path,
     process::Stdio,
@@ -178,8 +177,7 @@ fn health_point(lab: &Lab, window: Duration, rows: &mut Rows) {
 fn try_health_point(lab: &Lab, window: Duration) -> anyhow::Result<String> {
     let file = peers::peers_dir()?.join("pm2/node_modules/pm2/lib/HttpInterface.js");
     ensure!(file.is_file(), "there is no such file in this version");
-    // Released again for the program, which takes no 0.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = upkeep_testkit::free_port();
     let mut command = lab.command("node");
     command
         .arg(&file)

@@ -12,7 +12,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -231,9 +231,7 @@ impl Bench {
     }
 
     fn start(&self, service: Service) -> anyhow::Result<Running> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?;
-        drop(listener);
+        let address = upkeep_testkit::free_address();
         let mark = format!("BENCH_MARK={}", address.port());
         let (name, value) = mark.split_once('=').unwrap_or_default();
         let mut running = Running {

@@ -79,7 +79,7 @@ pub fn with_query(path: &str, query: &impl Serialize) -> String {
 }
 
 /// An error with its causes: of a connection that broke, the last of them tells why.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -163,7 +163,29 @@ impl Client {
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<T, ClientError> {
-        let response = self.send(method, path, body, "application/json", None).await?;
+        self.call_with(method, path, body, None).await
+    }
+
+    /// The same, only if what is changed is at this revision.
+    pub async fn call_at<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+        revision: u64,
+    ) -> Result<T, ClientError> {
+        let tag = format!("\"{revision}\"");
+        self.call_with(method, path, body, Some(("if-match", &tag))).await
+    }
+
+    async fn call_with<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+        more: Option<(&str, &str)>,
+    ) -> Result<T, ClientError> {
+        let response = self.send(method, path, body, "application/json", more).await?;
         let broken = |why: String| ClientError::Broken {
             call: format!("{method} {path}"),
             why,
@@ -214,7 +236,8 @@ impl Client {
         } else {
             "application/x-ndjson"
         };
-        let response = self.send(method_get(), path, None::<&()>, accept, last).await?;
+        let more = last.map(|last| ("last-event-id", last));
+        let response = self.send(method_get(), path, None::<&()>, accept, more).await?;
         Ok(Lines {
             body: response.into_body(),
             buffer: Vec::new(),
@@ -232,7 +255,7 @@ impl Client {
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
         accept: &str,
-        last: Option<&str>,
+        more: Option<(&str, &str)>,
     ) -> Result<Response<Incoming>, ClientError> {
         let host = self.host.clone();
         let broken = |why: String| {
@@ -260,8 +283,8 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header("authorization", token);
         }
-        if let Some(last) = last {
-            request = request.header("last-event-id", last);
+        if let Some((name, value)) = more {
+            request = request.header(name, value);
         }
         if body.is_some() {
             request = request.header("content-type", "application/json");

@@ -106,10 +106,13 @@ pub(crate) struct HostAdd {
     #[arg(
         long,
         value_name = "DESTINATION",
-        required_unless_present = "url",
-        conflicts_with = "url"
+        required_unless_present_any = ["url", "socket"],
+        conflicts_with_all = ["url", "socket"]
     )]
     pub(crate) ssh: Option<String>,
+    /// Socket of another user's daemon on this machine, which lets you in
+    #[arg(long, value_name = "PATH", conflicts_with = "url")]
+    pub(crate) socket: Option<PathBuf>,
     /// One more argument of ssh, again for more (`--ssh-arg=-p2222`)
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true, requires = "ssh")]
     pub(crate) ssh_arg: Vec<String>,

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use upkeep_api::access::{
     Change, Changed, RoleList, RolePut, RoleView, TokenCreated, TokenList, TokenPost, TokenView, WhoAmI,
 };
-use upkeep_model::access::{Grant, Pattern, Verbs, Within};
+use upkeep_model::{
+    access::{Grant, Pattern, Verbs, Within},
+    place::Place,
+};
 
 use super::look::percent_encode;
 use crate::{
@@ -101,7 +104,7 @@ fn token_line(token: &TokenView, clock: &time::Clock, output: Output) -> String 
     )
 }
 
-/// ` for shop-* in live`, or nothing where that is everywhere.
+/// ` for shop-* in live; /shop/`, or nothing where that is everywhere.
 fn place(within: &Within) -> String {
     if within.is_everywhere() {
         return String::new();
@@ -113,11 +116,20 @@ fn place(within: &Within) -> String {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    format!(
-        " for {} in {}",
-        clean(&names(&within.apps)),
-        clean(&names(&within.namespaces))
-    )
+    let apps = (!within.has_no_app()).then(|| {
+        format!(
+            "{} in {}",
+            clean(&names(&within.apps)),
+            clean(&names(&within.namespaces))
+        )
+    });
+    let paths: Vec<&str> = within.paths.iter().map(Place::as_str).collect();
+    let paths = (!paths.is_empty()).then(|| clean(&paths.join(", ")));
+    let all: Vec<String> = apps.into_iter().chain(paths).collect();
+    if all.is_empty() {
+        return " for nothing".to_owned();
+    }
+    format!(" for {}", all.join("; "))
 }
 
 /// `role …`.
@@ -128,13 +140,10 @@ pub(crate) async fn role(verb: RoleVerb, settings: &Settings, output: Output) ->
     match verb {
         RoleVerb::Ls => roles(settings, output).await,
         RoleVerb::Set { role, verbs, bounds } => {
-            let bound = bounds.within().unwrap_or_default();
+            let within = bounds.within().unwrap_or_default();
             let put = RolePut {
-                grants: vec![Grant {
-                    verbs,
-                    apps: bound.apps,
-                    namespaces: bound.namespaces,
-                }],
+                grants: vec![Grant { verbs, within }],
+                if_revision: None,
                 reason: settings.reason.clone(),
                 dry_run: settings.dry_run,
             };
@@ -178,12 +187,8 @@ fn role_block(role: &RoleView, output: Output) -> String {
 fn grant_lines(grants: &[Grant]) -> String {
     grants.iter().fold(String::new(), |mut text, grant| {
         let verbs: Vec<String> = grant.verbs.iter().cloned().map(String::from).collect();
-        let within = Within {
-            apps: grant.apps.clone(),
-            namespaces: grant.namespaces.clone(),
-        };
         // Writing into a string cannot fail.
-        let _ = writeln!(text, "  {}{}", verbs.join(" "), place(&within));
+        let _ = writeln!(text, "  {}{}", verbs.join(" "), place(&grant.within));
         text
     })
 }
@@ -198,7 +203,7 @@ async fn change(method: &str, path: &str, settings: &Settings, output: Output) -
     told(&changed, settings, output)
 }
 
-fn told(changed: &Changed, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
+pub(super) fn told(changed: &Changed, settings: &Settings, output: Output) -> anyhow::Result<Exit> {
     if output.json {
         output.document(changed)?;
         return Ok(Exit::Done);
@@ -247,17 +252,12 @@ pub(crate) async fn whoami(settings: &Settings, output: Output) -> anyhow::Resul
 impl Bounds {
     /// `None`: they were not given.
     fn within(&self) -> Option<Within> {
-        if self.apps.is_empty() && self.namespaces.is_empty() {
+        if self.apps.is_empty() && self.namespaces.is_empty() && self.paths.is_empty() {
             return None;
         }
-        let or_all = |given: &[Pattern]| match given {
-            [] => vec![Pattern::any()],
-            some => some.to_vec(),
-        };
-        Some(Within {
-            apps: or_all(&self.apps),
-            namespaces: or_all(&self.namespaces),
-        })
+        let given = |patterns: &[Pattern]| (!patterns.is_empty()).then(|| patterns.to_vec());
+        let paths = (!self.paths.is_empty()).then(|| self.paths.clone());
+        Some(Within::of(given(&self.apps), given(&self.namespaces), paths))
     }
 }
 
@@ -269,4 +269,9 @@ pub(crate) fn verbs(text: &str) -> Result<Verbs, String> {
 /// For clap.
 pub(crate) fn pattern(text: &str) -> Result<Pattern, String> {
     text.parse::<Pattern>().map_err(|error| error.to_string())
+}
+
+/// For clap.
+pub(crate) fn place_of(text: &str) -> Result<Place, String> {
+    text.parse::<Place>().map_err(|error| error.to_string())
 }

@@ -12,7 +12,7 @@ use ring::{
 };
 use upkeep_api::{
     access::{Change, Changed},
-    certificate::{AuthorityView, CertificateIssued, CertificateList, CertificatePost},
+    certificate::{AuthorityChanged, CertificateIssued, CertificateList, CertificatePost},
     pem,
 };
 
@@ -44,6 +44,16 @@ fn change(settings: &Settings) -> Change {
     Change {
         reason: settings.reason.clone(),
         dry_run: settings.dry_run,
+    }
+}
+
+/// Tells what a look found that would be done.
+fn say_would(changes: &[String], output: Output) {
+    if changes.is_empty() {
+        output.say("nothing would change");
+    }
+    for change in changes {
+        output.say(&format!("would be done: {change}"));
     }
 }
 
@@ -107,11 +117,16 @@ async fn show(settings: &Settings, output: Output) -> anyhow::Result<Exit> {
 async fn init(settings: &Settings, output: Output) -> anyhow::Result<Exit> {
     let mut client = connect_or_start(settings).await?;
     let path = "/v1/certificates/authority";
-    let authority: AuthorityView = client.call("PUT", path, Some(&change(settings))).await?;
+    let changed: AuthorityChanged = client.call("PUT", path, Some(&change(settings))).await?;
     if output.json {
-        output.document(&authority)?;
-    } else {
+        output.document(&changed)?;
+        return Ok(Exit::Done);
+    }
+    if let Some(authority) = &changed.authority {
         output.text(&format!("{}\n{}", authority.name, authority.fingerprint))?;
+    }
+    if settings.dry_run {
+        say_would(&changed.changes, output);
     }
     Ok(Exit::Done)
 }
@@ -214,7 +229,7 @@ async fn issue(
         return Ok(Exit::Done);
     }
     if settings.dry_run {
-        output.say(&format!("cert:{name} would be issued"));
+        say_would(&issued.changes, output);
     } else {
         output.say(&format!(
             "cert:{name} ({}), until {}: key and certificate are in `{}`, and nowhere else",

@@ -25,7 +25,7 @@ const STEP: Duration = Duration::from_millis(30);
 const FAR_STEP: Duration = Duration::from_millis(500);
 
 /// A stream that was begun is not begun again sooner than this.
-const REST: Duration = Duration::from_secs(1);
+pub(super) const REST: Duration = Duration::from_secs(1);
 
 /// A stream of log lines that survives its daemon.
 #[derive(Debug)]
@@ -117,6 +117,11 @@ impl<'a> EventFollower<'a> {
     pub(crate) async fn next(&mut self) -> anyhow::Result<Event> {
         loop {
             match self.lines.next::<Event>().await {
+                Ok(Some(gap)) if gap.is_gap() => {
+                    // It goes on there, also where ids are lower than they were.
+                    self.query.after = Some(gap.id);
+                    return Ok(gap);
+                }
                 Ok(Some(event)) if self.query.after.is_some_and(|after| event.id <= after) => {}
                 Ok(Some(event)) => {
                     self.query.after = Some(event.id);
@@ -143,7 +148,11 @@ impl<'a> EventFollower<'a> {
 }
 
 /// Connects again once there is a daemon.
-async fn reopen(settings: &Settings, path: &str, last: Option<&str>) -> anyhow::Result<(Client, Lines)> {
+pub(super) async fn reopen(
+    settings: &Settings,
+    path: &str,
+    last: Option<&str>,
+) -> anyhow::Result<(Client, Lines)> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         // What became of the keeper of another machine cannot be seen from here.

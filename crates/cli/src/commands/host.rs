@@ -99,6 +99,7 @@ async fn add(add: HostAdd, output: Output) -> anyhow::Result<Exit> {
         ssh: add.ssh,
         ssh_args: add.ssh_arg,
         program: add.program,
+        socket: whole(add.socket)?,
     };
     host.check().map_err(usage)?;
     if add.trust {

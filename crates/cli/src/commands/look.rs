@@ -15,7 +15,7 @@ use crate::{
     args::Ls,
     connect::connect_or_start,
     exit::{Advised, Exit},
-    output::{Output, Paint, health, schedule, table, time},
+    output::{Output, Paint, health, schedule, table, time, values},
     settings::Settings,
 };
 
@@ -144,6 +144,9 @@ fn describe(app: &AppView, crashes: &CrashList, output: Output) -> anyhow::Resul
         "environment",
         format!("{} variables of its own: {}", spec.env.len(), names(&spec.env)),
     );
+    for (key, value) in app.config.iter().flat_map(|view| values::lines(view)) {
+        line(key, value);
+    }
     if spec.sandbox.level != Level::None {
         line("sandbox", format!("{:?}", spec.sandbox.level).to_lowercase());
     }

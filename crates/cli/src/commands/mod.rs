@@ -4,6 +4,7 @@ mod access;
 mod act;
 mod alert;
 mod cert;
+mod config;
 mod docs;
 mod follow;
 mod foreground;
@@ -21,7 +22,7 @@ mod start;
 mod web;
 mod why;
 
-pub(crate) use self::access::{pattern, verbs};
+pub(crate) use self::access::{pattern, place_of, verbs};
 use crate::{
     args::{Command, RolloutFlags, Sandbox, SettingsVerb},
     exit::Exit,
@@ -69,6 +70,7 @@ pub(crate) fn run(command: Command, settings: &Settings, output: &Output) -> any
             Command::Heap(heap) => inspect::heap(heap, settings, output).await,
             Command::Profile(profile) => inspect::profile(profile, settings, output).await,
             Command::Settings { verb } => self::settings::run(verb, settings, output).await,
+            Command::Config(verb) => config::run(verb, settings, output).await,
             Command::Web(web) => web::run(web, settings, output).await,
             Command::Cert(verb) => cert::run(verb, settings, output).await,
             Command::Host(verb) => host::run(verb, output).await,

@@ -29,6 +29,9 @@ pub(crate) async fn run(
         SettingsVerb::Show => show(settings, output).await,
         SettingsVerb::Set { file, revision } => set(&file, revision, settings, output).await,
         SettingsVerb::Check { file } => check(&file, output),
+        SettingsVerb::Explain { key, files } => {
+            super::config::explain_settings(key, files, settings, output).await
+        }
     }
 }
 
@@ -50,7 +53,7 @@ async fn show(settings: &Settings, output: Output) -> anyhow::Result<Exit> {
 }
 
 /// Reads a file; paths in it are of its own directory.
-fn read(path: &str) -> anyhow::Result<Machine> {
+pub(super) fn read(path: &str) -> anyhow::Result<Machine> {
     let text = if path == "-" {
         std::io::read_to_string(std::io::stdin())
     } else {

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use upkeep_api::{
-    body::{ActionOptions, ActionResult, AppList, Apply, Selection},
+    body::{ActionOptions, ActionResult, AppCommand, AppFile, AppList, Apply, Selection, Unresolved},
     client::{Client, ClientError},
     error::Code,
 };
@@ -20,10 +20,9 @@ use upkeep_model::{
     app::AppSpec,
     file::{
         self, Format,
-        resolve::{CommandLine, Facts, FileKind, Resolved, from_command_line},
+        resolve::{Facts, NoSuchApp, Resolved, from_command_line},
     },
     id::AppName,
-    restart::RestartOn,
 };
 
 use super::act;
@@ -37,6 +36,9 @@ use crate::{
 
 /// The largest file that is read.
 const FILE_MAX: u64 = 16 << 20;
+
+/// What standard input is called in errors; the ending says that YAML is read, which contains JSON.
+const STANDARD_INPUT: &str = "standard-input.yaml";
 
 /// `start` and, with `restart`, `restart`.
 pub(crate) async fn start(
@@ -54,28 +56,34 @@ pub(crate) async fn start(
         start.what = std::mem::take(&mut start.arguments);
     }
     if !is_command && start.what.iter().all(|word| is_app_file(word)) {
-        // A file that cannot be read starts no daemon; what it depends on may be known to one that runs.
-        let known = known_apps(settings).await;
-        let mut apps = Vec::new();
-        for word in &start.what {
-            apps.extend(load(
-                Path::new(word),
-                start.env.as_deref(),
-                &start.only,
-                known.clone(),
-                output,
-            )?);
-        }
+        let body = Apply {
+            restart_unchanged: restart,
+            options: settings.options(),
+            ..wanted(&start.what, start.env.as_deref(), &start.only, settings, output).await?
+        };
         let mut client = connect_or_start(settings).await?;
-        return apply(&mut client, apps, restart, settings, output).await;
+        return send(&mut client, &body, settings, output).await;
     }
     let mut client = connect_or_start(settings).await?;
     let is_plain =
         !is_command && start.arguments.is_empty() && start.name.is_none() && start.instances.is_none();
-    if restart || (is_plain && selects(&mut client, &start.what).await?) {
+    if restart || (is_plain && selects(&mut client, &start.what, settings).await?) {
         let verb = if restart { "restart" } else { "start" };
         let result = act::select(&mut client, verb, start.what, settings).await?;
         return act::show(&result, settings, output);
+    }
+    if settings.host.is_some() {
+        let here = std::env::current_dir().context("failed to find the current directory")?;
+        let command = AppCommand {
+            directory: absolute(&here)?,
+            ..typed(start)
+        };
+        let body = Apply {
+            unresolved: vec![Unresolved::Command(command)],
+            options: settings.options(),
+            ..Apply::default()
+        };
+        return send(&mut client, &body, settings, output).await;
     }
     let list: AppList = client.get("/v1/apps").await?;
     let explicit = start.name.is_some();
@@ -86,7 +94,12 @@ pub(crate) async fn start(
             refuse_another(&mut client, spec).await?;
         }
     }
-    apply(&mut client, resolved.apps, false, settings, output).await
+    let body = Apply {
+        apps: resolved.apps,
+        options: settings.options(),
+        ..Apply::default()
+    };
+    send(&mut client, &body, settings, output).await
 }
 
 /// `apply` and, with a dry run, `diff`.
@@ -96,25 +109,68 @@ pub(crate) async fn files(
     settings: &Settings,
     output: Output,
 ) -> anyhow::Result<Exit> {
-    let known = known_apps(settings).await;
-    let mut apps = Vec::new();
-    for file in &files.paths {
-        apps.extend(load(
-            Path::new(file),
-            files.env.as_deref(),
-            &files.only,
-            known.clone(),
-            output,
-        )?);
-    }
-    let mut client = connect_or_start(settings).await?;
     let body = Apply {
-        apps,
-        restart_unchanged: false,
         rollout: act::overrides(rollout),
         options: settings.options(),
+        ..wanted(&files.paths, files.env.as_deref(), &files.only, settings, output).await?
     };
+    let mut client = connect_or_start(settings).await?;
     send(&mut client, &body, settings, output).await
+}
+
+/// What files ask for. Of this machine it is worked out here, with the environment of whoever calls; for another machine the
+/// files are sent as they are written. A file that cannot be read starts no daemon.
+async fn wanted(
+    paths: &[String],
+    env_name: Option<&str>,
+    only: &[String],
+    settings: &Settings,
+    output: Output,
+) -> anyhow::Result<Apply> {
+    let mut body = Apply::default();
+    if settings.host.is_some() {
+        for path in paths {
+            let source = source(Path::new(path))?;
+            // What is wrong in the text is told before anybody is asked.
+            file::parse(&source.text, &source.name, source.format)?;
+            body.unresolved.push(Unresolved::File(AppFile {
+                name: source.name,
+                text: source.text,
+                directory: absolute(&source.directory)?,
+                env: env_name.map(str::to_owned),
+                only: only.to_vec(),
+            }));
+        }
+        return Ok(body);
+    }
+    // What a file depends on may be known to a daemon that runs.
+    let known = known_apps(settings).await;
+    for path in paths {
+        body.apps
+            .extend(load(Path::new(path), env_name, only, known.clone(), output)?);
+    }
+    Ok(body)
+}
+
+/// A command line, as it is typed; where it starts is not said yet.
+fn typed(start: args::Start) -> AppCommand {
+    AppCommand {
+        words: start.what,
+        args: start.arguments,
+        name: start.name,
+        namespace: start.namespace,
+        cwd: start.cwd.map(|path| path.display().to_string()),
+        instances: start.instances,
+        interpreter: start.interpreter,
+        no_restart: start.no_restart,
+        directory: String::new(),
+    }
+}
+
+fn absolute(path: &Path) -> anyhow::Result<String> {
+    path.to_str()
+        .map(str::to_owned)
+        .with_context(|| format!("`{}` is not UTF-8", path.display()))
 }
 
 /// The apps that a running daemon has; none if none runs.
@@ -141,11 +197,11 @@ fn is_app_file(word: &str) -> bool {
 }
 
 /// Whether all words select something.
-async fn selects(client: &mut Client, words: &[String]) -> anyhow::Result<bool> {
-    // A path that exists is what a person means who types it.
+async fn selects(client: &mut Client, words: &[String], settings: &Settings) -> anyhow::Result<bool> {
+    // A path that exists is what a person means who types it; what lies here says nothing of another machine.
     if words
         .iter()
-        .any(|word| word.contains('/') || Path::new(word).is_file())
+        .any(|word| word.contains('/') || (settings.host.is_none() && Path::new(word).is_file()))
     {
         return Ok(false);
     }
@@ -194,22 +250,6 @@ async fn refuse_another(client: &mut Client, spec: &AppSpec) -> anyhow::Result<(
     .into())
 }
 
-async fn apply(
-    client: &mut Client,
-    apps: Vec<AppSpec>,
-    restart_unchanged: bool,
-    settings: &Settings,
-    output: Output,
-) -> anyhow::Result<Exit> {
-    let body = Apply {
-        apps,
-        restart_unchanged,
-        options: settings.options(),
-        ..Apply::default()
-    };
-    send(client, &body, settings, output).await
-}
-
 async fn send(
     client: &mut Client,
     body: &Apply,
@@ -218,6 +258,7 @@ async fn send(
 ) -> anyhow::Result<Exit> {
     let call = client.call("POST", "/v1/apps", Some(body));
     let result: ActionResult = progress::during("waiting for the apps to start", call).await?;
+    warn(&result.warnings, output);
     act::show(&result, settings, output)
 }
 
@@ -260,22 +301,10 @@ pub(crate) fn load(
 ) -> anyhow::Result<Vec<AppSpec>> {
     let mut resolved = read(path, env_name, known)?;
     warn(&resolved.warnings, output);
-    if !only.is_empty() {
-        for name in only {
-            if !resolved.apps.iter().any(|app| app.name.as_str() == name) {
-                let names: Vec<String> = resolved.apps.iter().map(|app| app.name.to_string()).collect();
-                return Err(Advised::new(
-                    Exit::NotFound,
-                    format!("`{}` has no app `{name}`", path.display()),
-                )
-                .hint(format!("it has {}", names.join(", ")))
-                .into());
-            }
-        }
-        resolved
-            .apps
-            .retain(|app| only.iter().any(|name| app.name.as_str() == name));
-    }
+    resolved.keep(only).map_err(|NoSuchApp { name, hint }| {
+        let text = format!("`{}` has no app `{name}`", path.display());
+        Advised::new(Exit::NotFound, text).hint(hint)
+    })?;
     Ok(resolved.apps)
 }
 
@@ -285,66 +314,79 @@ fn warn(warnings: &[String], output: Output) {
     }
 }
 
+/// A file of apps, as it is written.
+struct Source {
+    text: String,
+    /// As errors name it.
+    name: String,
+    format: Format,
+    /// Where relative paths in it start, absolute.
+    directory: PathBuf,
+}
+
 fn read(path: &Path, env_name: Option<&str>, known_apps: BTreeSet<AppName>) -> anyhow::Result<Resolved> {
+    let source = source(path)?;
+    let written = file::parse(&source.text, &source.name, source.format)?;
+    with_facts(source.directory, env_name, known_apps, |facts| {
+        Ok(file::resolve::resolve(written, facts)?)
+    })
+}
+
+fn source(path: &Path) -> anyhow::Result<Source> {
     let here = std::env::current_dir().context("failed to find the current directory")?;
-    let (text, shown, format, directory) = if path == Path::new("-") {
+    if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin()
             .lock()
             .take(FILE_MAX)
             .read_to_string(&mut text)
             .context("failed to read standard input")?;
-        // YAML contains JSON; PM2's files are told by their keys.
-        let format = Format::detect("standard-input.yaml", &text)?;
-        (text, "standard input".to_owned(), format, here)
-    } else {
-        let shown = path.display().to_string();
-        if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > FILE_MAX) {
-            return Err(Advised::new(
-                Exit::Refused,
-                format!("failed to read `{shown}`: it is larger than 16 MiB"),
-            )
-            .into());
-        }
-        if is_javascript(path) && path.exists() {
-            let (text, directory) = evaluate(path)?;
-            let written = file::parse(&text, &shown, Format::Ecosystem)?;
-            return with_facts(directory, env_name, known_apps, |facts| {
-                Ok(file::resolve::resolve(written, facts)?)
-            });
-        }
-        // The name may refuse what the content need not be read for.
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => {
-                let exit = if error.kind() == std::io::ErrorKind::NotFound {
-                    Exit::NotFound
-                } else {
-                    Exit::Refused
-                };
-                return Err(Advised::new(exit, format!("failed to read `{shown}`: {error}")).into());
-            }
-        };
-        let format = Format::detect(&shown, &text)?;
-        let absolute = std::path::absolute(path)?;
-        (
+        // PM2's files are told by their keys.
+        let format = Format::detect(STANDARD_INPUT, &text)?;
+        return Ok(Source {
             text,
-            shown,
+            name: STANDARD_INPUT.to_owned(),
             format,
-            absolute.parent().map_or(here, Path::to_owned),
+            directory: here,
+        });
+    }
+    let name = path.display().to_string();
+    if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > FILE_MAX) {
+        return Err(Advised::new(
+            Exit::Refused,
+            format!("failed to read `{name}`: it is larger than 16 MiB"),
         )
+        .into());
+    }
+    if file::is_javascript(path) && path.exists() {
+        let (text, directory) = evaluate(path)?;
+        return Ok(Source {
+            text,
+            name,
+            format: Format::Ecosystem,
+            directory,
+        });
+    }
+    // The name may refuse what the content need not be read for.
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let exit = if error.kind() == std::io::ErrorKind::NotFound {
+                Exit::NotFound
+            } else {
+                Exit::Refused
+            };
+            return Err(Advised::new(exit, format!("failed to read `{name}`: {error}")).into());
+        }
     };
-    let written = file::parse(&text, &shown, format)?;
-    with_facts(directory, env_name, known_apps, |facts| {
-        Ok(file::resolve::resolve(written, facts)?)
+    let format = Format::detect(&name, &text)?;
+    let absolute = std::path::absolute(path)?;
+    Ok(Source {
+        text,
+        name,
+        format,
+        directory: absolute.parent().map_or(here, Path::to_owned),
     })
-}
-
-/// Whether a file is a program that has to be run to be read.
-fn is_javascript(path: &Path) -> bool {
-    path.extension()
-        .and_then(|extension| extension.to_str())
-        .is_some_and(|extension| ["js", "cjs", "mjs", "ts", "mts", "cts"].contains(&extension))
 }
 
 /// What an ecosystem file in JavaScript says, as JSON, and the folder it stands in: the user's `node` runs it.
@@ -375,60 +417,24 @@ fn evaluate(path: &Path) -> anyhow::Result<(String, PathBuf)> {
 
 fn command_line(start: args::Start, list: &AppList) -> anyhow::Result<Resolved> {
     let here = std::env::current_dir().context("failed to find the current directory")?;
-    let line = CommandLine {
-        words: start.what,
-        args: start.arguments,
-        name: start.name,
-        namespace: start.namespace,
-        cwd: start.cwd.map(|path| path.display().to_string()),
-        instances: start.instances,
-        interpreter: start.interpreter,
-        restart: start.no_restart.then_some(RestartOn::Never),
-        ..CommandLine::default()
-    };
     let known = list.apps.iter().map(|app| app.name.clone()).collect();
-    with_facts(here, start.env.as_deref(), known, |facts| {
+    let env_name = start.env.clone();
+    let line = typed(start).into();
+    with_facts(here, env_name.as_deref(), known, |facts| {
         Ok(from_command_line(line, facts)?)
     })
 }
 
 fn with_facts<T>(
-    file_dir: PathBuf,
+    directory: PathBuf,
     env_name: Option<&str>,
     known_apps: BTreeSet<AppName>,
     run: impl FnOnce(&Facts<'_>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     // What is not UTF-8 cannot be kept in a JSON store; programs that need such a variable are rarer than that.
-    let caller_env: BTreeMap<String, String> = std::env::vars_os()
+    let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let path_variable = caller_env.get("PATH").cloned().unwrap_or_default();
-    let facts = Facts {
-        file_dir,
-        cpus: facts::cpus(),
-        caller_env,
-        env_name: env_name.map(str::to_owned),
-        known_apps,
-        read_file: &|path| std::fs::read_to_string(path),
-        find_program: &|name| facts::find_program(name, &path_variable).is_some(),
-        file_kind: &file_kind,
-    };
-    run(&facts)
-}
-
-fn file_kind(path: &Path) -> Option<FileKind> {
-    if !path.is_file() {
-        return None;
-    }
-    if facts::is_executable(path) {
-        return Some(FileKind::Executable);
-    }
-    let mut start = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(1024).read_to_end(&mut start));
-    // A file that cannot be read is not text to us.
-    Some(if read.is_ok() && !start.contains(&0) {
-        FileKind::Text
-    } else {
-        FileKind::Binary
-    })
+    let read_file = |path: &Path| std::fs::read_to_string(path);
+    facts::for_apps(directory, environment, env_name, known_apps, &read_file, run)
 }

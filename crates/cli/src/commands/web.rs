@@ -67,24 +67,39 @@ fn wanted(web: &Web, mut now: WebSettings) -> anyhow::Result<WebSettings> {
     Ok(now)
 }
 
+/// What a browser calls the machine that listens: as the user reaches it, or as it calls itself.
+fn called(settings: &Settings, view: &DaemonView) -> String {
+    let url = settings.host.as_ref().and_then(|remote| remote.host.url.as_ref());
+    match url.and_then(|url| url.address().ok()) {
+        Some((host, _)) if host.contains(':') => format!("[{host}]"),
+        Some((host, _)) => host.to_owned(),
+        None => view.hostname.clone(),
+    }
+}
+
 /// Where a browser finds it: an address of all is none of a browser.
-fn url(listener: &ListenerView) -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+fn url(listener: &ListenerView, machine: &str) -> String {
     listener
         .url
-        .replace("//0.0.0.0:", &format!("//{host}:"))
-        .replace("//[::]:", &format!("//{host}:"))
+        .replace("//0.0.0.0:", &format!("//{machine}:"))
+        .replace("//[::]:", &format!("//{machine}:"))
+}
+
+/// Whether only the machine that listens reaches it.
+fn is_loopback(listener: &ListenerView) -> bool {
+    let address = listener.url.split_once("://").map_or("", |(_, address)| address);
+    address.parse::<Listen>().is_ok_and(Listen::is_loopback)
 }
 
 /// Waits until every address is listened on, or something is wrong with one.
-async fn settled(client: &mut Client, count: usize) -> anyhow::Result<Vec<ListenerView>> {
+async fn settled(client: &mut Client, count: usize) -> anyhow::Result<DaemonView> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let view: DaemonView = client.get("/v1/daemon").await?;
         let is_done = |one: &ListenerView| one.listening || one.trouble.is_some();
         let all = view.listeners.len() == count && view.listeners.iter().all(is_done);
         if all || Instant::now() >= deadline {
-            return Ok(view.listeners);
+            return Ok(view);
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -132,7 +147,8 @@ pub(crate) async fn run(web: Web, settings: &Settings, output: Output) -> anyhow
         });
         return Ok(Exit::Done);
     }
-    let listeners = progress::during("waiting for the listener", settled(&mut client, count)).await?;
+    let view = progress::during("waiting for the listener", settled(&mut client, count)).await?;
+    let (machine, listeners) = (called(settings, &view), view.listeners);
     let token = match &web.token {
         Some(role) => token(&mut client, role, settings).await?,
         None => None,
@@ -140,7 +156,8 @@ pub(crate) async fn run(web: Web, settings: &Settings, output: Output) -> anyhow
     if output.json {
         output.document(&json!({"listeners": listeners, "token": token}))?;
     } else {
-        tell(&listeners, token.as_deref(), output)?;
+        tell(&listeners, &machine, token.as_deref(), output)?;
+        far(&listeners, settings, output);
     }
     if listeners.len() < count
         || listeners
@@ -152,12 +169,62 @@ pub(crate) async fn run(web: Web, settings: &Settings, output: Output) -> anyhow
     if web.open
         && let Some(first) = listeners.iter().find(|one| one.serves == "api")
     {
-        open(&url(first), output);
+        if settings.host.is_some() && is_loopback(first) {
+            output.warn("no browser was started: the listener is reached by that machine alone");
+        } else {
+            open(&url(first, &machine), output);
+        }
     }
     Ok(Exit::Done)
 }
 
-fn tell(listeners: &[ListenerView], token: Option<&str>, output: Output) -> anyhow::Result<()> {
+/// Of another machine: how a browser of this one comes to a listener of that one's loopback.
+fn far(listeners: &[ListenerView], settings: &Settings, output: Output) {
+    // By a `url` the user has a way of their own, and a socket is of this machine.
+    let Some((remote, ssh)) = settings
+        .host
+        .as_ref()
+        .and_then(|remote| Some((remote, remote.host.ssh.as_ref()?)))
+    else {
+        return;
+    };
+    for one in listeners.iter().filter(|one| one.listening && is_loopback(one)) {
+        let Some((address, (_, port))) = one
+            .url
+            .split_once("://")
+            .and_then(|(_, address)| Some((address, address.rsplit_once(':')?)))
+        else {
+            continue;
+        };
+        let words = ["ssh", "-N", "-L", &format!("{port}:{address}")];
+        let words = words
+            .into_iter()
+            .chain(remote.host.ssh_args.iter().map(String::as_str))
+            .chain([ssh.as_str()]);
+        output.say(&format!(
+            "{address} is loopback of {}: `{}` leads there from here",
+            remote.name,
+            words.map(in_a_shell).collect::<Vec<_>>().join(" ")
+        ));
+    }
+}
+
+/// A word as a shell takes it.
+fn in_a_shell(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@,%+[]".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+fn tell(
+    listeners: &[ListenerView],
+    machine: &str,
+    token: Option<&str>,
+    output: Output,
+) -> anyhow::Result<()> {
     if listeners.is_empty() {
         output.say("nothing listens over TCP");
     }
@@ -165,7 +232,7 @@ fn tell(listeners: &[ListenerView], token: Option<&str>, output: Output) -> anyh
         match &one.trouble {
             Some(trouble) => output.warn(&format!("{}: {trouble}", one.url)),
             None if !one.listening => output.warn(&format!("{}: not yet", one.url)),
-            None => output.text(&url(one))?,
+            None => output.text(&url(one, machine))?,
         }
     }
     if let Some(token) = token {

@@ -11,6 +11,7 @@ pub(crate) mod progress;
 pub(crate) mod schedule;
 pub(crate) mod table;
 pub(crate) mod time;
+pub(crate) mod values;
 
 use std::io::{self, IsTerminal, Write};
 

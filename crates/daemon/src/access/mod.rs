@@ -12,6 +12,7 @@
 //! store is written under a lock that is held over the commit: changes are rare.
 
 mod failures;
+mod sums;
 mod token;
 
 use std::{
@@ -30,10 +31,14 @@ use upkeep_api::{
 use upkeep_model::{
     access::{Grant, Held, Reach, Verb, Within, built_in_roles},
     id::AppName,
+    place::{Path, Place},
 };
 use upkeep_store::{Condition, Store, StoreError, Txn};
 
-pub(crate) use self::failures::{Failures, MOST as FAILURES_MOST};
+pub(crate) use self::{
+    failures::{Failures, MOST as FAILURES_MOST},
+    sums::{Sum, Sums},
+};
 use crate::{
     apps::{director::machine_event, directory::AppEntry},
     command::Refusal,
@@ -121,6 +126,21 @@ impl Permit {
         .hint("`upkeep whoami` tells what is held; an admin can grant more")
     }
 
+    /// Whether it reaches one value of the shared configuration.
+    pub(crate) fn covers_path(&self, path: &Path) -> bool {
+        self.reach.covers_path(path)
+    }
+
+    /// Whether it reaches all of a place of the shared configuration.
+    pub(crate) fn covers_place(&self, place: &Place) -> bool {
+        self.reach.covers_place(place)
+    }
+
+    /// Whether it reaches anything of a place of the shared configuration.
+    pub(crate) fn meets_place(&self, place: &Place) -> bool {
+        self.reach.meets_place(place)
+    }
+
     /// What it reaches of all there is.
     pub(crate) fn visible(&self, apps: &BTreeMap<AppName, AppEntry>) -> BTreeMap<AppName, AppEntry> {
         apps.iter()
@@ -137,9 +157,22 @@ pub(crate) struct Known {
     roles: Vec<String>,
     held: Held,
     expires_at: Option<f64>,
+    /// The user that the daemon runs as, or root.
+    is_owner: bool,
 }
 
 impl Known {
+    /// Whether it is the user that the daemon runs as, or root.
+    pub(crate) fn is_owner(&self) -> bool {
+        self.is_owner
+    }
+
+    /// Whether it may do all that there is. Then it runs programs of its choice as the daemon's own user, and what it could
+    /// make of itself that way is not worth refusing.
+    pub(crate) fn may_all(&self) -> bool {
+        self.held.contains(&Held::all())
+    }
+
     /// Whether it ends by itself.
     pub(crate) fn ends(&self) -> bool {
         self.expires_at.is_some()
@@ -165,7 +198,8 @@ impl Known {
         };
         let is_enough = match verb {
             Verb::SelfRead => true,
-            verb if verb.is_of_apps() => !permit.reach.is_nowhere(),
+            // Of which apps or paths is asked where they are known.
+            verb if verb.is_of_apps() || verb.is_of_config() => !permit.reach.is_nowhere(),
             _ => permit.is_everywhere(),
         };
         if is_enough {
@@ -335,27 +369,37 @@ impl Access {
                 principal: Principal { name },
                 roles,
                 expires_at: None,
+                is_owner: false,
             }
         })
+    }
+
+    /// Whether a local user is root or the one that the daemon runs as.
+    pub(crate) fn is_owner(&self, uid: u32) -> bool {
+        uid == 0 || uid == self.owner
     }
 
     /// A local user. The owner and root hold everything.
     pub(crate) fn of_uid(&self, uid: u32) -> Known {
         let name = format!("uid:{uid}");
-        if uid == 0 || uid == self.owner {
+        if self.is_owner(uid) {
             return Known {
                 principal: Principal { name },
                 roles: vec!["admin".to_owned()],
                 held: Held::all(),
                 expires_at: None,
+                is_owner: true,
             };
         }
         self.member(name)
     }
 
-    /// Whoever has a certificate of our own authority for this name.
-    pub(crate) fn of_certificate(&self, common_name: &str) -> Known {
-        self.member(format!("cert:{common_name}"))
+    /// Whoever has a certificate of our own authority for this name. `until`: when that ends, Unix seconds.
+    pub(crate) fn of_certificate(&self, common_name: &str, until: f64) -> Known {
+        Known {
+            expires_at: Some(until),
+            ..self.member(format!("cert:{common_name}"))
+        }
     }
 
     /// Whether a caller may have a certificate made for this name, with one more role if it is to be given: nobody
@@ -367,7 +411,7 @@ impl Access {
         caller: &Known,
     ) -> Result<(), Refusal> {
         check_name("a certificate", name)?;
-        let mut held = self.of_certificate(name).held;
+        let mut held = self.member(format!("cert:{name}")).held;
         if let Some(role) = role {
             held.grants
                 .extend(self.read(|record, _| known_role(record, role))?);
@@ -391,6 +435,7 @@ impl Access {
                 held: record.held(&token.roles, token.bound.clone()),
                 roles: token.roles.clone(),
                 expires_at: token.expires_at,
+                is_owner: false,
             })
         })?;
         self.used
@@ -569,11 +614,13 @@ impl Access {
         let _changing = self.changing.lock().await;
         let (mut record, revision) = self.read(|record, revision| (record.clone(), revision));
         not_built_in(name)?;
-        if let Some(empty) = put
-            .grants
-            .iter()
-            .find(|grant| grant.verbs.is_empty() || grant.apps.is_empty() || grant.namespaces.is_empty())
-        {
+        if put.if_revision.is_some_and(|seen| seen != revision) {
+            let text = format!(
+                "refused to change the role `{name}`: tokens, roles or members were changed meanwhile"
+            );
+            return Err(Refusal::new(Code::Conflict, text).hint("look at it, and try again"));
+        }
+        if let Some(empty) = put.grants.iter().find(|grant| grant.is_empty()) {
             return Err(Refusal::new(
                 Code::Invalid,
                 format!("failed to accept the role `{name}`: a grant gives nothing"),
@@ -581,7 +628,7 @@ impl Access {
             .hint(if empty.verbs.is_empty() {
                 "`verbs` is empty"
             } else {
-                "`apps` and `namespaces` are absent (for all) or name some"
+                "`apps`, `namespaces` and `paths` are absent (for all) or name some"
             }));
         }
         let give = |grants: &[Grant]| Held {
@@ -589,11 +636,16 @@ impl Access {
             bound: None,
         };
         may_give(caller, &give(&put.grants), &format!("the role `{name}`"))?;
-        if let Some(before) = record.roles.get(name) {
+        let before = record.roles.get(name);
+        if let Some(before) = before {
             may_give(caller, &give(before), &format!("the role `{name}` as it is"))?;
             if *before == put.grants {
                 return Ok(unchanged(revision));
             }
+        }
+        // Whoever ends may take away, and gives nothing that stays.
+        if !caller.may_all() && !before.is_some_and(|before| give(before).contains(&give(&put.grants))) {
+            outlives(caller, None, &format!("the role `{name}`"))?;
         }
         if record.roles.len() >= TOKENS_MAX {
             return Err(Refusal::new(
@@ -680,6 +732,9 @@ impl Access {
             &Held { grants, bound: None },
             &format!("the role `{role}`"),
         )?;
+        if wanted && !caller.may_all() {
+            outlives(caller, None, &format!("that `{member}` holds the role `{role}`"))?;
+        }
         let roles = record.members.entry(member.clone()).or_default();
         let changed = if wanted {
             roles.insert(role.to_owned())
@@ -793,10 +848,7 @@ impl Access {
         record.version = VERSION;
         self.add_uses(&mut record);
         let bytes = serde_json::to_vec(&record).map_err(|error| {
-            Refusal::new(
-                Code::Internal,
-                format!("failed to encode tokens and roles: {error}"),
-            )
+            Refusal::new(Code::Internal, "failed to encode tokens and roles").because(&error)
         })?;
         let txn = Txn {
             conditions: vec![Condition {
@@ -807,18 +859,12 @@ impl Access {
             ..Txn::default()
         };
         let event = machine_event(&caller.principal, what, reason.as_deref(), result);
-        let (sender, receiver) = oneshot::channel();
         let (current, changed) = (Arc::clone(&self.current), self.changed.clone());
-        // What is stored holds, also if whoever asked has gone away meanwhile.
-        self.events.commit(txn, event, move |result| {
-            if let Ok((revision, _)) = result {
-                *current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = (record, revision);
-                changed.send_replace(revision);
-            }
-            let _ = sender.send(result);
-        });
-        let (revision, event) = receiver.await.unwrap_or(Err(StoreError::Closed))?;
-        Ok((revision, event))
+        let stored = move |revision| {
+            *current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = (record, revision);
+            changed.send_replace(revision);
+        };
+        Ok(self.events.commit_then(txn, event, stored).await?)
     }
 }
 
@@ -881,8 +927,27 @@ fn outlives(caller: &Known, end: Option<f64>, what: &str) -> Result<(), Refusal>
                 caller.principal.name
             ),
         )
-        .hint(format!("`expires_at` may be {last} at most"))),
+        .hint(match end {
+            Some(_) => format!("`expires_at` may be {last} at most"),
+            None => "what has no end is made by somebody who does not end".to_owned(),
+        })),
         _ => Ok(()),
+    }
+}
+
+/// When a certificate ends that a caller has made: with the caller at the latest. `is_asked`: its end was asked for, and
+/// is not moved in silence. Unix seconds.
+pub(crate) fn within(caller: &Known, end: i64, is_asked: bool, what: &str) -> Result<i64, Refusal> {
+    match outlives(caller, Some(end as f64), what) {
+        Ok(()) => Ok(end),
+        Err(refusal) if is_asked => {
+            Err(refusal.hint("fewer `days`, or none: then it ends with whoever makes it"))
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "`as` saturates, and that is meant"
+        )]
+        Err(_) => Ok(caller.expires_at.map_or(end, |last| last as i64)),
     }
 }
 

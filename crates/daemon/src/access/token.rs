@@ -1,11 +1,10 @@
 //! The text of a token: `upk_ID_SECRET`, its making and its check.
 
-use std::fmt::Write as _;
-
 use ring::{
     digest,
     rand::{SecureRandom, SystemRandom},
 };
+use upkeep_model::hex::hex;
 
 /// Before the id: makes a token known to those who search files for secrets.
 const PREFIX: &str = "upk_";
@@ -55,14 +54,6 @@ pub(super) fn is_right(secret: &str, kept: &str) -> bool {
 
 fn hash(secret: &str) -> String {
     hex(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing into memory cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

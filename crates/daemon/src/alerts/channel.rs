@@ -13,9 +13,10 @@ use lettre::{
         client::{Certificate, Tls, TlsParameters},
     },
 };
-use upkeep_api::alert::Message;
+use upkeep_api::{alert::Message, client::chain};
 use upkeep_keeper::protocol::SpawnSpec;
 use upkeep_model::{
+    hex::hex,
     settings::{
         Channel, Url,
         alerts::{Email, Hook, MailTls, Webhook},
@@ -28,7 +29,7 @@ use super::message;
 use crate::{
     apps::health::ask,
     settings::read_secret,
-    web::{self, certificates, chain},
+    web::{self, certificates},
 };
 
 /// How long a webhook may take unless said otherwise.
@@ -213,11 +214,7 @@ fn signature(key: &[u8], at: u64, body: &[u8]) -> String {
     context.update(at.to_string().as_bytes());
     context.update(b".");
     context.update(body);
-    let mut text = format!("t={at},v1=");
-    for byte in context.sign().as_ref() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    format!("t={at},v1={}", hex(context.sign().as_ref()))
 }
 
 // ---- command

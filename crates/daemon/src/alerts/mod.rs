@@ -292,7 +292,14 @@ impl Worker {
                 },
                 // Cancel-safe: a message is taken only when it is returned.
                 request = inbox.recv() => match request {
-                    Some(request) => self.answer(request).await,
+                    Some(request) => {
+                        // Whoever has set something and then asks, asks about that.
+                        if changes.has_changed().unwrap_or(false) {
+                            changes.mark_unchanged();
+                            self.settings_changed().await;
+                        }
+                        self.answer(request).await;
+                    }
                     None => return,
                 },
                 // Cancel-safe for the same reason.

@@ -50,6 +50,7 @@ use crate::{
     keeper_link::KeeperLink,
     logs::pump::Pump,
     node::workers::{self, Workers},
+    supply::Supply,
     tasks::Task,
 };
 
@@ -79,6 +80,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<crate::metrics::Metrics>,
     /// How replacements ended.
     pub(crate) concluded: mpsc::Sender<Concluded>,
+    /// What apps get of the shared configuration.
+    pub(crate) supply: Arc<Supply>,
 }
 
 impl Context {
@@ -115,6 +118,8 @@ pub(crate) enum Mail {
     Spawned { copy: CopyId, pid: u32 },
     /// The keeper could not start it.
     SpawnRefused { copy: CopyId, why: String },
+    /// Its values are not known: it is not started until they are.
+    Unsupplied { copy: CopyId, why: String },
     /// The keeper bound a socket, or could not.
     Socket {
         kept: String,
@@ -156,6 +161,11 @@ pub(crate) enum Change {
     Restart,
     /// It is replaced, copy by copy.
     Replace(Replacement),
+    /// It has other values: copies are replaced, or get a signal, or go on.
+    Supplied {
+        replacement: Option<Replacement>,
+        signal: Option<i32>,
+    },
 }
 
 /// The actor.
@@ -174,6 +184,8 @@ pub(crate) struct Actor {
     pub(super) door: Door,
     /// Channels of Node apps, made with the first one.
     pub(super) workers: Option<Workers>,
+    /// What others see of what it gets of the shared configuration.
+    pub(super) supplied: crate::supply::Shown,
     /// Pipes that the pump has.
     piped: HashSet<String>,
     /// What a waiting instance waits for.
@@ -212,6 +224,7 @@ impl Actor {
         let name = record.spec.name.clone();
         let (sender, mailbox) = mpsc::channel(MAILBOX);
         let (status, receiver) = watch::channel(Status::default());
+        let supplied = crate::supply::Shown::default();
         let mut actor = Self {
             context: Rc::clone(context),
             name: name.clone(),
@@ -223,6 +236,7 @@ impl Actor {
             door: Door::default(),
             workers: None,
             piped: HashSet::new(),
+            supplied: Arc::clone(&supplied),
             pending: None,
             unpiped: HashMap::new(),
             mailbox,
@@ -231,6 +245,7 @@ impl Actor {
             changes: context.changes.subscribe(),
             record: Arc::clone(&record),
         };
+        context.supply.wants(&record, &actor.supplied);
         actor.recover(found);
         actor.publish();
         let record = Arc::clone(&actor.record);
@@ -242,6 +257,7 @@ impl Actor {
                 mailbox: sender,
                 status: receiver,
                 schedule: super::schedule::Shown::default(),
+                supply: Arc::clone(&supplied),
             },
         );
         Task::spawn("app", actor.run())
@@ -370,6 +386,7 @@ impl Actor {
             held_signal: None,
             drain: None,
             unhealthy: false,
+            unsupplied: None,
             ready_since_ms: None,
             restarts_before: 0,
             shown: None,
@@ -563,6 +580,10 @@ impl Actor {
                 let why = self.why_without_pipes(copy).unwrap_or(why);
                 self.step_copy(copy, Event::SpawnFailed { why });
             }
+            Mail::Unsupplied { copy, why } => {
+                self.worker_ended(copy);
+                self.step_copy(copy, Event::HeldBack { why });
+            }
             Mail::Socket { kept, made } => self.socket_made(kept, made),
             Mail::Pipe { pipe, made } => self.pipe_made(pipe, made),
             Mail::Exited { copy, record } => self.exited(copy, record),
@@ -755,10 +776,23 @@ impl Actor {
             if self.slots[at].machine.actual() != Actual::Waiting {
                 continue;
             }
-            match &verdict {
+            let mut verdict = verdict.clone();
+            if verdict == Gate::Met {
+                let generation = self.slots[at].copy.generation;
+                verdict = self.context.supply.gate(&self.record, generation);
+                self.slots[at].unsupplied = match &verdict {
+                    Gate::Never(why) => Some(why.clone()),
+                    Gate::Met | Gate::Pending(_) => None,
+                };
+            }
+            match verdict {
                 Gate::Met => self.step(at, Event::DependenciesMet),
                 Gate::Never(why) if !self.slots[at].machine.why().contains(why.as_str()) => {
-                    self.step(at, Event::DependencyFailed { why: why.clone() });
+                    self.step(at, Event::DependencyFailed { why });
+                }
+                Gate::Pending(why) if self.pending.is_none() => {
+                    self.pending = Some(format!("waits: {why}"));
+                    self.publish();
                 }
                 Gate::Never(_) | Gate::Pending(_) => {}
             }
@@ -766,11 +800,20 @@ impl Actor {
     }
 
     fn update(&mut self, record: Arc<AppRecord>, change: Change) {
-        let goes_on = matches!(change, Change::Nothing) && self.goes_on_with(&record);
+        let replaces_nothing = matches!(
+            change,
+            Change::Nothing
+                | Change::Supplied {
+                    replacement: None,
+                    ..
+                }
+        );
+        let goes_on = replaces_nothing && self.goes_on_with(&record);
         if !goes_on {
             self.supersede_rollout();
             self.record = record;
         }
+        self.context.supply.wants(&self.record, &self.supplied);
         let count = self.count();
         let works = |slot: &Slot| {
             let busy = !slot.machine.actual().is_settled() || slot.machine.pid().is_some();
@@ -779,8 +822,12 @@ impl Actor {
         // Where nothing is at work there is nothing to replace.
         let at_work = self.slots.iter().any(works);
         let replacement = match &change {
-            Change::Replace(replacement) if at_work => Some(replacement.clone()),
-            Change::Nothing | Change::Restart | Change::Replace(_) => None,
+            Change::Replace(replacement)
+            | Change::Supplied {
+                replacement: Some(replacement),
+                ..
+            } if at_work => Some(replacement.clone()),
+            Change::Nothing | Change::Restart | Change::Replace(_) | Change::Supplied { .. } => None,
         };
         // These are left to the replacement: it starts and ends what it has to, in its order.
         let walks = |actor: &Self, index: u32| match &replacement {
@@ -807,11 +854,18 @@ impl Actor {
                 Desired::Up if self.is_scheduled() && !matches!(change, Change::Restart) => {
                     self.renew_copy(at);
                 }
+                // Its work is done, with whatever values.
+                Desired::Up
+                    if matches!(change, Change::Supplied { .. })
+                        && self.slots[at].machine.actual() == Actual::Completed =>
+                {
+                    self.renew_copy(at);
+                }
                 Desired::Up => {
                     self.renew_copy(at);
                     let order = match change {
                         Change::Restart => Order::Restart,
-                        Change::Nothing | Change::Replace(_) => Order::Start,
+                        Change::Nothing | Change::Replace(_) | Change::Supplied { .. } => Order::Start,
                     };
                     self.step(at, Event::Ordered(order));
                 }
@@ -835,7 +889,27 @@ impl Actor {
         if let Some(replacement) = replacement {
             self.begin_rollout(&replacement);
         }
+        if let Change::Supplied {
+            signal: Some(signal), ..
+        } = change
+        {
+            self.signal_all(signal);
+        }
         self.publish();
+    }
+
+    /// A signal to the process of every copy.
+    fn signal_all(&self, signal: i32) {
+        let running = |slot: &&Slot| slot.machine.actual() == Actual::Running && !slot.surplus;
+        for slot in self.slots.iter().filter(running) {
+            let key = launch::key(&self.name, slot.copy);
+            self.context.link.order(|id| Request::Signal {
+                id,
+                key,
+                signal,
+                scope: Scope::Leader,
+            });
+        }
     }
 
     /// Gives copies that run by the record's specification what it says now.
@@ -970,6 +1044,7 @@ impl Actor {
 
     fn retire(self, done: oneshot::Sender<()>) {
         let mut actor = self;
+        actor.context.supply.forget(&actor.name);
         actor.supersede_rollout();
         for slot in std::mem::take(&mut actor.slots) {
             let key = launch::key(&actor.name, slot.copy);
@@ -1123,10 +1198,18 @@ impl Actor {
         };
         self.open_logs(slot);
         let places = launch::log_places(&slot.spec, slot.copy.log_index(), &self.context.logs);
+        let variables = match self.context.supply.variables(&self.record, slot.copy.generation) {
+            Ok(variables) => variables,
+            Err(why) => {
+                self.mail_self(Mail::Unsupplied { copy: slot.copy, why });
+                return;
+            }
+        };
         let own = launch::Own {
             id: slot.id,
             sockets,
             port: slot.port,
+            variables,
         };
         let key = launch::key(&self.name, slot.copy);
         let prepared = launch::spawn_spec(&slot.spec, slot.copy, &own, &places)
@@ -1153,8 +1236,12 @@ impl Actor {
     }
 
     fn refuse_launch(&self, copy: CopyId, why: String) {
+        self.mail_self(Mail::SpawnRefused { copy, why });
+    }
+
+    /// What is to come after the step that is being made.
+    fn mail_self(&self, mail: Mail) {
         let sender = self.mailbox_of_self();
-        let mail = Mail::SpawnRefused { copy, why };
         Task::spawn_short("refused launch", async move {
             if let Some(sender) = sender {
                 // The actor has gone: nobody waits for the process either.
@@ -1235,11 +1322,19 @@ impl Actor {
         let (Some(pid), Some(mailbox)) = (slot.machine.pid(), self.mailbox_of_self()) else {
             return;
         };
+        let variables = self
+            .context
+            .supply
+            .variables(&self.record, slot.copy.generation)
+            .ok();
         let own = launch::Own {
             id: slot.id,
             sockets: Vec::new(),
             port: slot.port,
+            variables: variables.clone().unwrap_or_default(),
         };
+        let is_secret = own.variables.secret;
+        let unknown = variables.is_none().then(|| self.unknown_values(slot));
         let view = slot.machine.view();
         let subject = monitor::Subject {
             spec: Arc::clone(&slot.spec),
@@ -1249,12 +1344,31 @@ impl Actor {
             started_ms: view.started_ms.unwrap_or_else(clock::monotonic_ms),
             // It was started from the same: there is no error to expect here.
             launch: launch::spawn_spec(&slot.spec, slot.copy, &own, &[]).unwrap_or_default(),
+            is_secret,
+            unknown,
             ready: view.ready,
         };
         slot.health = monitor::start(&self.context, subject, prepared, noted, mailbox);
         if let (Some(health), true) = (&slot.health, view.actual != Actual::Running) {
             health.quiet();
         }
+    }
+
+    /// For checks of a process whose values are not known, because a daemon before has started it.
+    fn unknown_values(&self, slot: &Slot) -> monitor::Unknown {
+        let (context, name) = (Rc::clone(&self.context), self.name.clone());
+        let (spec, copy, id, port) = (Arc::clone(&slot.spec), slot.copy, slot.id, slot.port);
+        Box::new(move || {
+            let record = context.directory.get(&name)?.record;
+            let own = launch::Own {
+                id,
+                sockets: Vec::new(),
+                port,
+                variables: context.supply.variables(&record, copy.generation).ok()?,
+            };
+            let launch = launch::spawn_spec(&spec, copy, &own, &[]).unwrap_or_default();
+            Some((launch, own.variables.secret))
+        })
     }
 
     /// A process has ended: nobody looks after it, and what was kept for that goes.

@@ -12,7 +12,10 @@ use upkeep_keeper::protocol::SpawnSpec;
 use upkeep_model::{app::AppSpec, sandbox::Level};
 
 use super::launch::{self, CopyId};
-use crate::command::Refusal;
+use crate::{
+    command::Refusal,
+    supply::{NOT_SHOWN, Variables},
+};
 
 /// How long a check may take.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -97,7 +100,7 @@ fn command(spec: &AppSpec) -> Option<Vec<String>> {
 }
 
 /// Runs the check of an app; an app without one passes.
-pub(super) async fn run(spec: &AppSpec) -> Result<(), Refusal> {
+pub(super) async fn run(spec: &AppSpec, variables: Variables) -> Result<(), Refusal> {
     let Some(words) = command(spec) else {
         return Ok(());
     };
@@ -126,9 +129,14 @@ pub(super) async fn run(spec: &AppSpec) -> Result<(), Refusal> {
         index: 0,
         generation: 0,
     };
-    let launch = launch::spawn_spec(spec, copy, &launch::Own::default(), &[])
+    let is_secret = variables.secret;
+    let own = launch::Own {
+        variables,
+        ..launch::Own::default()
+    };
+    let launch = launch::spawn_spec(spec, copy, &own, &[])
         .map_err(|error| refuse(format!("cannot be run: {error}")))?;
-    match tokio::time::timeout(TIMEOUT, obey(&words, &launch)).await {
+    match tokio::time::timeout(TIMEOUT, obey(&words, &launch, is_secret)).await {
         Ok(Ok(Ok(()))) => Ok(()),
         Ok(Ok(Err(said))) => Err(refuse(said)),
         Ok(Err(error)) => Err(refuse(format!("cannot be run: {error}"))),
@@ -136,7 +144,7 @@ pub(super) async fn run(spec: &AppSpec) -> Result<(), Refusal> {
     }
 }
 
-async fn obey(words: &[String], launch: &SpawnSpec) -> std::io::Result<Result<(), String>> {
+async fn obey(words: &[String], launch: &SpawnSpec, is_secret: bool) -> std::io::Result<Result<(), String>> {
     let mut child = super::health::ask::child(words, launch)
         .ok_or(std::io::ErrorKind::InvalidInput)?
         .stdout(Stdio::piped())
@@ -161,6 +169,9 @@ async fn obey(words: &[String], launch: &SpawnSpec) -> std::io::Result<Result<()
     let status = child.wait().await?;
     if status.success() {
         return Ok(Ok(()));
+    }
+    if is_secret && !(err.is_empty() && out.is_empty()) {
+        return Ok(Err(format!("failed ({status}); {NOT_SHOWN}")));
     }
     let said = [err, out].concat();
     let said = String::from_utf8_lossy(&said);

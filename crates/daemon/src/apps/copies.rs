@@ -45,6 +45,8 @@ pub(super) struct Slot {
     pub(super) drain: Option<Task>,
     /// It is being ended because a check failed.
     pub(super) unhealthy: bool,
+    /// Why it waits for what it gets of the shared configuration.
+    pub(super) unsupplied: Option<String>,
     /// Since when it has been ready, CLOCK_MONOTONIC ms.
     pub(super) ready_since_ms: Option<u64>,
     /// Its restarts when the replacement began that it is part of.
@@ -109,7 +111,7 @@ pub(super) fn policy(spec: &AppSpec) -> Policy {
     Policy {
         restart: spec.restart.clone(),
         stop,
-        has_dependencies: !spec.depends_on.is_empty(),
+        has_dependencies: !spec.depends_on.is_empty() || spec.config.is_some(),
         has_readiness: has_readiness(spec),
     }
 }
@@ -144,6 +146,9 @@ impl Slot {
             Actual::Running => match self.ready_since_ms {
                 Some(since_ms) => State::Ready { since_ms },
                 None => State::Coming,
+            },
+            Actual::Waiting if self.unsupplied.is_some() => State::Failed {
+                why: self.unsupplied.clone().unwrap_or_default(),
             },
             Actual::Waiting | Actual::Starting | Actual::Stopping | Actual::Killing => State::Coming,
         };

@@ -17,7 +17,7 @@ use upkeep_api::{
     },
     error::Code,
 };
-use upkeep_model::{app::AppSpec, id::AppName, state::Actual};
+use upkeep_model::{app::AppSpec, id::AppName, state::Actual, supply::ChangeAction};
 use upkeep_store::{Store, Txn};
 use upkeep_supervise::{event::Order, order, rollout::Verdict};
 
@@ -32,8 +32,9 @@ use super::{
     view::{self, Usage},
 };
 use crate::{
-    command::{Command, Outcome, Permit, Principal, Refusal, Verb},
+    command::{Command, Grants, Outcome, Permit, Principal, Refusal, Verb},
     events::{self, Events},
+    supply::{Granted, Supplied, Variables},
     tasks::Task,
 };
 
@@ -92,7 +93,13 @@ impl Director {
     /// Carries out a command.
     pub(crate) async fn execute(&self, command: Command, permit: &Permit) -> Outcome {
         match command {
-            Command::Apply(apply) => self.apply(apply, &plan::Saved::new(), permit, "apply").await,
+            Command::Apply(apply, grants) => {
+                let beside = plan::Beside {
+                    grants,
+                    ..plan::Beside::default()
+                };
+                self.apply_to(apply, &beside, permit, "apply", None).await
+            }
             Command::Act {
                 verb: Verb::Delete,
                 selection,
@@ -158,7 +165,8 @@ impl Director {
             options: scale.options,
             ..Apply::default()
         };
-        self.apply_to(apply, &plan::Saved::new(), permit, "scale", Some((app, revision)))
+        let beside = plan::Beside::default();
+        self.apply_to(apply, &beside, permit, "scale", Some((app, revision)))
             .await
     }
 
@@ -166,7 +174,7 @@ impl Director {
     async fn rollback(&self, app: &AppName, rollback: Rollback, permit: &Permit) -> Outcome {
         let (record, revision) = self.record(app)?;
         as_expected(app, revision, &rollback.options)?;
-        let previous = record.previous.as_ref().ok_or_else(|| {
+        let (before, granted) = record.before().ok_or_else(|| {
             Refusal::new(
                 Code::Conflict,
                 format!("`{app}` has not been changed: there is nothing to go back to"),
@@ -175,20 +183,20 @@ impl Director {
         let apply = Apply {
             apps: vec![AppSpec {
                 instances: record.spec.instances,
-                ..previous.spec.clone()
+                ..before.clone()
             }],
             rollout: rollback.rollout,
             options: rollback.options,
             ..Apply::default()
         };
-        self.apply_to(
-            apply,
-            &plan::Saved::new(),
-            permit,
-            "rollback",
-            Some((app, revision)),
-        )
-        .await
+        // It gets what it got then.
+        let grants = granted.map(|granted| (app.clone(), granted.clone()));
+        let beside = plan::Beside {
+            grants: grants.into_iter().collect(),
+            ..plan::Beside::default()
+        };
+        self.apply_to(apply, &beside, permit, "rollback", Some((app, revision)))
+            .await
     }
 
     fn record(&self, app: &AppName) -> Result<(Arc<AppRecord>, u64), Refusal> {
@@ -267,29 +275,117 @@ impl Director {
         }
     }
 
+    /// Puts an edition of an app's values in force: as a change of its specification, if copies are to be replaced for it.
+    pub(crate) async fn supplied(&self, supplied: Supplied) {
+        let done = self.supply(&supplied).await;
+        // Who asked may have gone away with its app.
+        let _ = supplied.reply.send(done);
+    }
+
+    async fn supply(&self, supplied: &Supplied) -> Result<(), String> {
+        let _state = self.lock.lock().await;
+        let app = &supplied.app;
+        let Some(entry) = self.context.directory.get(app) else {
+            return Err("the app is no more".to_owned());
+        };
+        let record = &entry.record;
+        let edition = record.supply.as_ref().and_then(|granted| granted.edition);
+        if (record.generation, edition) != supplied.from {
+            return Err("the app was changed meanwhile".to_owned());
+        }
+        let action = record.spec.on_change.action;
+        // The first values are waited for, and what runs by the clock is not replaced.
+        let replaces = edition.is_some()
+            && record.spec.schedule.is_none()
+            && matches!(action, ChangeAction::Reload | ChangeAction::Restart);
+        let unproven = entry.status.borrow().unproven;
+        // Without values to go back to there is no way back: what is new and well stays.
+        let same = supplied.lost;
+        let next = if same && replaces {
+            record.renewed().supplied(supplied.edition, false, unproven)
+        } else {
+            record.supplied(supplied.edition, replaces, unproven)
+        };
+        let next = Arc::new(next);
+        let replacement = replaces.then(|| Replacement {
+            indices: None,
+            same,
+            overrides: match action {
+                ChangeAction::Restart => upkeep_api::body::RolloutOverrides {
+                    surge: Some(0),
+                    max_unavailable: Some(next.spec.instances),
+                    ..upkeep_api::body::RolloutOverrides::default()
+                },
+                _ => upkeep_api::body::RolloutOverrides::default(),
+            },
+        });
+        let signal = match action {
+            ChangeAction::Signal(signal) if edition.is_some() => Some(signal),
+            _ => None,
+        };
+        let bytes = serde_json::to_vec(next.as_ref()).map_err(|error| error.to_string())?;
+        let txn = Txn {
+            puts: vec![(key(app), bytes)],
+            ..Txn::default()
+        };
+        let details = [
+            ("revision", serde_json::Value::from(supplied.revision)),
+            (LogEvent::CHANGED_VALUES, supplied.changed.clone().into()),
+        ];
+        let event = LogEvent {
+            id: 0,
+            at: events::now(),
+            who: "upkeep".to_owned(),
+            what: if supplied.back.is_some() {
+                "values_returned"
+            } else {
+                "values_changed"
+            }
+            .to_owned(),
+            target: app.to_string(),
+            why: supplied.back.clone().unwrap_or_default(),
+            result: format!("values of revision {}", supplied.revision),
+            details: details.map(|(name, value)| (name.to_owned(), value)).into(),
+        };
+        let (revision, _) = self.commit(txn, event).await.map_err(|refusal| refusal.message)?;
+        self.context.directory.insert(
+            app.clone(),
+            AppEntry {
+                record: Arc::clone(&next),
+                revision,
+                ..entry.clone()
+            },
+        );
+        let change = actor::Change::Supplied { replacement, signal };
+        mail(&entry, |done| Mail::Update {
+            record: next,
+            change,
+            done,
+        })
+        .await;
+        Ok(())
+    }
+
     /// Runs the checks of apps that a plan would touch while they are at work.
-    async fn check(&self, changes: &[Change], specs: &[AppSpec]) -> Result<(), Refusal> {
+    async fn check(&self, changes: &[Change], specs: &[AppSpec], grants: &Grants) -> Result<(), Refusal> {
         for change in changes {
             if !matches!(change.what, What::Updated | What::Restarted | What::Reloaded) {
                 continue;
             }
             let spec = specs.iter().find(|spec| spec.name == change.app);
             if let Some(spec) = spec {
-                check::run(spec).await?;
+                let variables = self.variables_of(spec, grants.get(&spec.name));
+                check::run(spec, variables).await?;
             }
         }
         Ok(())
-    }
-
-    async fn apply(&self, apply: Apply, saved: &plan::Saved, permit: &Permit, what: &str) -> Outcome {
-        self.apply_to(apply, saved, permit, what, None).await
     }
 
     /// `from`: what is applied was made of this revision of the app; another one meanwhile is a conflict.
     async fn apply_to(
         &self,
         apply: Apply,
-        saved: &plan::Saved,
+        beside: &plan::Beside,
         permit: &Permit,
         what: &str,
         from: Option<(&AppName, u64)>,
@@ -297,8 +393,8 @@ impl Director {
         self.allow(&apply.apps, permit)?;
         if !apply.options.dry_run {
             // Without the lock: a check may take its time. What it finds is about the specification, which stays.
-            let plan = plan::apply(&self.context.directory.read(), &apply, saved, 0)?;
-            self.check(&plan.changes, &apply.apps).await?;
+            let plan = plan::apply(&self.context.directory.read(), &apply, beside, 0)?;
+            self.check(&plan.changes, &apply.apps, &beside.grants).await?;
         }
         let mut state = self.lock.lock().await;
         if let Some((app, revision)) = from
@@ -317,7 +413,12 @@ impl Director {
                 as_expected(&spec.name, revision, &apply.options)?;
             }
         }
-        let plan = plan::apply(&self.context.directory.read(), &apply, saved, state.next_id)?;
+        let plan = plan::apply(&self.context.directory.read(), &apply, beside, state.next_id)?;
+        // It was asked before, without the lock: a secret may have come since.
+        for record in plan.records.values() {
+            let refused = self.context.supply.refuse_grant(record);
+            refused.map_err(|why| Refusal::new(Code::Forbidden, format!("refused: {why}")))?;
+        }
         if apply.options.dry_run {
             return Ok(self.dry(plan.changes));
         }
@@ -334,6 +435,24 @@ impl Director {
         drop(state);
         let settled = self.wait(&names, &apply.options).await;
         Ok(self.result(plan.changes, &names, Some(event), settled))
+    }
+
+    /// The variables that an app gets today, as far as they are known; `granted`: to whoever applies it, who may be given less.
+    fn variables_of(&self, spec: &AppSpec, granted: Option<&Granted>) -> Variables {
+        let Some(entry) = self.context.directory.get(&spec.name) else {
+            return Variables::default();
+        };
+        let record = &entry.record;
+        let known = self.context.supply.variables(record, record.generation);
+        let known = known.unwrap_or_default();
+        let is_same = record.spec.config == spec.config;
+        if is_same && (!known.secret || granted.is_none_or(|granted| granted.secrets)) {
+            return known;
+        }
+        Variables {
+            secret: known.secret,
+            ..Variables::default()
+        }
     }
 
     /// Whoever changes an app must reach it as it is and as it becomes.
@@ -405,7 +524,7 @@ impl Director {
                 .keys()
                 .filter_map(|name| Some(self.context.directory.get(name)?.record.spec.clone()))
                 .collect();
-            self.check(&plan.changes, &specs).await?;
+            self.check(&plan.changes, &specs, &Grants::new()).await?;
         }
         let state = self.lock.lock().await;
         let mut selected = self.select(&selection.selectors, permit)?;
@@ -662,6 +781,7 @@ impl Director {
                 Code::Unavailable,
                 format!("failed to write `{}`: {error}", self.dump.display()),
             )
+            .because(&error)
         };
         let bytes = serde_json::to_vec_pretty(&records).map_err(|error| fail(error.into()))?;
         write_private(&self.dump, &bytes).map_err(fail)?;
@@ -687,6 +807,7 @@ impl Director {
                 },
                 error.to_string(),
             )
+            .because(&error)
         })?;
         let records: Vec<AppRecord> =
             serde_json::from_slice(&bytes).map_err(|error| fail(Code::Invalid, error.to_string()))?;
@@ -708,16 +829,22 @@ impl Director {
             .iter()
             .map(|record| (record.spec.name.clone(), wanted(record)))
             .collect();
+        // What was saved was applied by somebody who might.
+        let grants = missing
+            .iter()
+            .filter_map(|record| Some((record.spec.name.clone(), record.supply.clone()?)))
+            .collect();
         let apps = missing.into_iter().map(|record| record.spec).collect();
-        self.apply(
+        self.apply_to(
             Apply {
                 apps,
                 options,
                 ..Apply::default()
             },
-            &saved,
+            &plan::Beside { saved, grants },
             permit,
             "resurrect",
+            None,
         )
         .await
     }
@@ -823,6 +950,7 @@ impl Director {
             event,
             settled,
             failures,
+            warnings: Vec::new(),
         }
     }
 }

@@ -11,6 +11,7 @@ use upkeep_model::{app::AppSpec, id::AppName, state::Desired};
 use upkeep_supervise::{instance::View, rollout::Verdict};
 
 use super::actor::Mail;
+use crate::supply::{self, Granted};
 
 /// What is durable of an app: key `/apps/NAME`, JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub(crate) struct AppRecord {
     /// What was there before the last change: for `rollback`, and while copies of it are being replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) previous: Option<Box<Previous>>,
+    /// What it was given of the shared configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) supply: Option<Granted>,
 }
 
 /// A specification before the last change.
@@ -38,6 +42,12 @@ pub(crate) struct Previous {
     pub(crate) spec: AppSpec,
     /// Generations of its copies.
     pub(crate) generations: Vec<u32>,
+    /// What they were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) supply: Option<Granted>,
+    /// Where only values have changed since: the specification before, for `rollback`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) older: Option<Box<(AppSpec, Option<Granted>)>>,
 }
 
 impl AppRecord {
@@ -50,7 +60,52 @@ impl AppRecord {
             generation: 0,
             kept: Vec::new(),
             previous: None,
+            supply: None,
         }
+    }
+
+    /// What a copy of this generation was given.
+    pub(crate) fn supply_of(&self, generation: u32) -> Option<&Granted> {
+        match &self.previous {
+            Some(previous) if previous.generations.contains(&generation) && !self.is_current(generation) => {
+                previous.supply.as_ref()
+            }
+            _ => self.supply.as_ref(),
+        }
+    }
+
+    /// The record with another edition of its values. `replaces`: for new copies; else whatever starts from now on gets it.
+    pub(crate) fn supplied(&self, edition: u64, replaces: bool, unproven: bool) -> Self {
+        let mut record = if replaces {
+            let mut record = self.changed_to(self.spec.clone(), self.instances.clone(), unproven);
+            if let (Some(now), Some(before)) = (&mut record.previous, &self.previous)
+                && now.spec == self.spec
+                && now.older.is_none()
+            {
+                now.older = if before.spec == self.spec {
+                    before.older.clone()
+                } else {
+                    Some(Box::new((before.spec.clone(), before.supply.clone())))
+                };
+            }
+            record
+        } else {
+            self.clone()
+        };
+        if let Some(supply) = &mut record.supply {
+            supply.edition = Some(edition);
+        }
+        record
+    }
+
+    /// What a rollback goes back to.
+    pub(crate) fn before(&self) -> Option<(&AppSpec, Option<&Granted>)> {
+        let previous = self.previous.as_ref()?;
+        if previous.spec.differs_from(&self.spec) {
+            return Some((&previous.spec, previous.supply.as_ref()));
+        }
+        let (spec, supply) = &**previous.older.as_ref()?;
+        Some((spec, supply.as_ref()))
     }
 
     /// Whether copies of this generation run the specification of today.
@@ -86,6 +141,8 @@ impl AppRecord {
             Some(Box::new(Previous {
                 spec: self.spec.clone(),
                 generations: self.generations(),
+                supply: self.supply.clone(),
+                older: None,
             }))
         };
         Self {
@@ -93,6 +150,7 @@ impl AppRecord {
             generation: self.next_generation(),
             kept: Vec::new(),
             previous: self.previous.clone().filter(|_| unproven).or_else(last),
+            supply: self.supply.clone(),
             spec,
             instances,
         }
@@ -120,7 +178,10 @@ impl AppRecord {
             previous: Some(Box::new(Previous {
                 spec: self.spec.clone(),
                 generations: self.generations(),
+                supply: self.supply.clone(),
+                older: previous.older.clone(),
             })),
+            supply: previous.supply.clone(),
             spec: AppSpec {
                 instances: count,
                 ..previous.spec.clone()
@@ -201,6 +262,8 @@ pub(crate) struct AppEntry {
     pub(crate) status: watch::Receiver<Status>,
     /// What is known of its schedule.
     pub(crate) schedule: super::schedule::Shown,
+    /// How it is supplied with values.
+    pub(crate) supply: supply::Shown,
 }
 
 /// The directory.

@@ -285,6 +285,12 @@ impl Monitor {
     }
 }
 
+/// Tells how a process was started and whether that has secrets, as soon as its values are known.
+pub(crate) type Unknown = Box<dyn Fn() -> Option<(SpawnSpec, bool)>>;
+
+/// Whether values that were not known are known, is asked so often.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
 /// Whom a monitor looks after.
 pub(crate) struct Subject {
     pub(crate) spec: Arc<AppSpec>,
@@ -293,8 +299,12 @@ pub(crate) struct Subject {
     pub(crate) key: String,
     pub(crate) pid: u32,
     pub(crate) started_ms: u64,
-    /// How it was started: for commands, and for its port.
+    /// How it was started: for its port, and for commands.
     pub(crate) launch: SpawnSpec,
+    /// What commands say may repeat secrets.
+    pub(crate) is_secret: bool,
+    /// Its values are not known: commands wait until this tells how it was started.
+    pub(crate) unknown: Option<Unknown>,
     /// Whether it is ready as far as the machine knows.
     pub(crate) ready: bool,
 }
@@ -481,8 +491,29 @@ impl Worker {
                 let Some(probe) = probe(&subject.spec, role) else {
                     return;
                 };
+                let known = match &subject.unknown {
+                    // Without its values a command would judge what is not there, and `PORT` may be one of them.
+                    Some(unknown)
+                        if matches!(
+                            probe.check,
+                            Check::Exec { .. } | Check::Tcp { port: 0, .. } | Check::Http { port: 0, .. }
+                        ) =>
+                    {
+                        loop {
+                            match unknown() {
+                                Some(known) => break Some(known),
+                                None => tokio::time::sleep(ASK_AGAIN).await,
+                            }
+                        }
+                    }
+                    _ => None,
+                };
+                let (launch, is_secret) = match &known {
+                    Some((launch, is_secret)) => (launch, *is_secret),
+                    None => (&subject.launch, subject.is_secret),
+                };
                 let began = clock::monotonic_ms();
-                let failure = ask::ask(probe, &subject.launch).await.err();
+                let failure = ask::ask(probe, launch, is_secret).await.err();
                 let took_ms = clock::monotonic_ms().saturating_sub(began);
                 // The monitor has ended: nobody wants to know.
                 let _ = answers

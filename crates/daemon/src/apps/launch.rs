@@ -19,6 +19,7 @@ use super::door::DOOR;
 use crate::{
     cage,
     logs::{batch::Form, files::Limits, ledger::Policy, pump::Target},
+    supply::Variables,
 };
 
 /// One copy of an app: while an instance is being replaced, its index has two.
@@ -201,6 +202,8 @@ pub(crate) struct Own {
     pub(crate) sockets: Vec<Handed>,
     /// The port that it shall bind by itself.
     pub(crate) port: Option<u16>,
+    /// Variables that stand in the shared configuration.
+    pub(crate) variables: Variables,
 }
 
 /// The first descriptor that is handed over (sd_listen_fds(3)).
@@ -270,11 +273,16 @@ pub(crate) fn spawn_spec(
     for value in env.values_mut() {
         *value = filled(value, index, own);
     }
+    // As they are: what looks like a placeholder in them is none. What the app's own file says wins.
+    for (name, value) in variables(spec, own) {
+        env.insert(name.clone(), value.clone());
+    }
     let first_port = || own.sockets.iter().find_map(|socket| socket.port);
     if let Some(port) = own.port {
         env.insert("PORT".to_owned(), port.to_string());
     } else if let Some(port) = first_port()
         && !spec.env.contains_key("PORT")
+        && !own.variables.all.contains_key("PORT")
     {
         env.insert("PORT".to_owned(), port.to_string());
     }
@@ -306,6 +314,12 @@ pub(crate) fn spawn_spec(
         .chain((FIRST_SOCKET..).zip(own.sockets.iter().map(|socket| socket.kept.clone())))
         .collect();
     Ok(launched)
+}
+
+/// Variables of the shared configuration that an app's own file does not set.
+fn variables<'a>(spec: &'a AppSpec, own: &'a Own) -> impl Iterator<Item = (&'a String, &'a String)> {
+    let all = own.variables.all.iter();
+    all.filter(|(name, _)| !spec.env.contains_key(*name))
 }
 
 /// The same with the limits and the cage of the app: for a process that does the app's work.
@@ -381,6 +395,7 @@ mod tests {
                 port: Some(3000),
             }],
             port: None,
+            variables: Variables::default(),
         };
         for (text, wanted) in [
             ("--fd={fd:0} {fd:web}", "--fd=3 3"),

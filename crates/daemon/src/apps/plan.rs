@@ -24,7 +24,10 @@ use super::{
     directory::{AppEntry, AppRecord, InstanceRecord, key},
     selector::Selected,
 };
-use crate::command::{Refusal, Verb};
+use crate::{
+    command::{Grants, Refusal, Verb},
+    supply::Granted,
+};
 
 /// How many instances one app may have.
 const INSTANCES_MAX: u32 = 1000;
@@ -37,14 +40,20 @@ pub(super) struct Plan {
     pub(super) next_id: u32,
 }
 
-/// What was wanted of each instance of an app when it was saved.
-pub(super) type Saved = BTreeMap<AppName, Vec<Desired>>;
+/// What is known of apps beside their specifications.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    /// What was wanted of each instance of an app when it was saved: so new apps begin.
+    pub(super) saved: BTreeMap<AppName, Vec<Desired>>,
+    /// What they may be given of the shared configuration.
+    pub(super) grants: Grants,
+}
 
-/// What applying specifications changes. `saved`: how new apps begin, where that is known.
+/// What applying specifications changes.
 pub(super) fn apply(
     apps: &BTreeMap<AppName, AppEntry>,
     apply: &Apply,
-    saved: &Saved,
+    beside: &Beside,
     mut next_id: u32,
 ) -> Result<Plan, Refusal> {
     let mut plan = Plan {
@@ -101,7 +110,10 @@ pub(super) fn apply(
                     Desired::Down
                 };
                 let mut instances = up(desired);
-                for (instance, saved) in instances.iter_mut().zip(saved.get(name).into_iter().flatten()) {
+                for (instance, saved) in instances
+                    .iter_mut()
+                    .zip(beside.saved.get(name).into_iter().flatten())
+                {
                     instance.desired = *saved;
                 }
                 (What::Created, instances)
@@ -144,10 +156,15 @@ pub(super) fn apply(
                 _ => Vec::new(),
             },
         });
-        if what == What::Unchanged {
+        let granted = granted(spec, old, &beside.grants);
+        let known = old.and_then(|entry| entry.record.supply.as_ref());
+        // Nothing of what it does has changed: who may reveal less takes nothing from it.
+        let is_weaker = known.is_some_and(|known| known.secrets)
+            && granted.as_ref().is_some_and(|granted| !granted.secrets);
+        if what == What::Unchanged && (is_weaker || known == granted.as_ref()) {
             continue;
         }
-        let record = match old {
+        let mut record = match old {
             None => AppRecord::new(spec.clone(), instances),
             Some(entry) if entry.record.spec.restarts_into(spec) => {
                 entry
@@ -160,6 +177,7 @@ pub(super) fn apply(
                 ..AppRecord::clone(&entry.record)
             },
         };
+        record.supply = granted;
         plan.write(record, old.map_or(0, |entry| entry.revision))?;
     }
     if next_id != plan.next_id {
@@ -169,6 +187,19 @@ pub(super) fn apply(
             .push((NEXT_ID.to_owned(), next_id.to_string().into_bytes()));
     }
     Ok(plan)
+}
+
+/// What an app is given of the shared configuration. The edition that is in force stays as long as its places do.
+fn granted(spec: &AppSpec, old: Option<&AppEntry>, grants: &Grants) -> Option<Granted> {
+    let config = spec.config.as_ref()?;
+    let before = old.map(|entry| (&entry.record.spec.config, &entry.record.supply));
+    let before = before.and_then(|(config, supply)| Some((config.as_ref()?, supply.as_ref()?)));
+    let same = before.filter(|(before, _)| before.places == config.places);
+    let given = grants.get(&spec.name).or_else(|| same.map(|(_, supply)| supply));
+    Some(Granted {
+        edition: same.and_then(|(_, supply)| supply.edition),
+        ..given.cloned().unwrap_or_default()
+    })
 }
 
 /// What an order changes, and in which waves it is given.
@@ -241,8 +272,9 @@ pub(super) fn act(
 impl Plan {
     fn write(&mut self, record: AppRecord, revision: u64) -> Result<(), Refusal> {
         let name = record.spec.name.clone();
-        let bytes = serde_json::to_vec(&record)
-            .map_err(|error| Refusal::new(Code::Internal, format!("failed to encode `{name}`: {error}")))?;
+        let bytes = serde_json::to_vec(&record).map_err(|error| {
+            Refusal::new(Code::Internal, format!("failed to encode `{name}`")).because(&error)
+        })?;
         self.txn.conditions.push(Condition {
             key: key(&name),
             revision,
@@ -289,6 +321,9 @@ pub(crate) fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, foun
         let value = value.filter(|value| !value.is_null())?;
         Some(if path.starts_with("env.") {
             "(hidden)".into()
+        } else if path == "files" {
+            // Templates are long, and stand in the specification.
+            "(others)".into()
         } else {
             value.clone()
         })
@@ -323,6 +358,9 @@ fn check(spec: &AppSpec) -> Result<(), Refusal> {
         ));
     }
     if let Err(why) = super::health::refuse(spec) {
+        return refuse(why);
+    }
+    if let Err(why) = crate::supply::refuse(spec) {
         return refuse(why);
     }
     if let Err((why, hint)) = super::schedule::refuse(spec) {

@@ -214,6 +214,7 @@ impl Actor {
                 && let Some(record) = self.record.turned_back()
             {
                 self.record = Arc::new(record);
+                self.context.supply.wants(&self.record, &self.supplied);
             }
         }
         self.rollout = active;
@@ -290,6 +291,7 @@ impl Actor {
                 );
                 if !same && let Some(record) = self.record.turned_back() {
                     self.record = Arc::new(record);
+                    self.context.supply.wants(&self.record, &self.supplied);
                     self.renew_specs();
                     self.shrink_to_record();
                 }
@@ -303,6 +305,7 @@ impl Actor {
                         let back = (!same).then(|| self.record.turned_back()).flatten();
                         if let Some(record) = back {
                             self.record = Arc::new(record);
+                            self.context.supply.wants(&self.record, &self.supplied);
                             self.renew_specs();
                             self.shrink_to_record();
                         }

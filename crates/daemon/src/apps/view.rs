@@ -112,6 +112,12 @@ pub(crate) fn app(name: &AppName, entry: &AppEntry, usage: &Usage) -> AppView {
         schedule: schedule(entry),
         instances,
         rollout: status.rollout.clone(),
+        config: entry
+            .supply
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .map(Box::new),
         spec: None,
         logs: Vec::new(),
         log_sinks: Vec::new(),

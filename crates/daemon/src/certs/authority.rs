@@ -14,12 +14,15 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject as _};
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _},
+    sign::CertifiedKey,
+};
 use upkeep_api::pem;
 
 use super::der;
 
-const DAY: i64 = 24 * 3600;
+pub(super) const DAY: i64 = 24 * 3600;
 /// How long the authority holds.
 const AUTHORITY_DAYS: i64 = 3650;
 /// How long a certificate of the listener holds.
@@ -29,11 +32,18 @@ const SLACK: i64 = 2 * DAY;
 
 /// Where keys and certificates are.
 #[derive(Clone, Debug)]
-pub(super) struct Folder(pub(super) PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// Has the disk hold names that were changed until now before any that are changed later.
+    pub(crate) fn settle(&self) -> Result<(), String> {
+        fs::File::open(&self.0)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| format!("failed to write `{}`: {error}", self.0.display()))
     }
 
     fn make(&self) -> Result<(), String> {
@@ -45,10 +55,30 @@ impl Folder {
     }
 
     /// Writes a file whole or not at all; only its owner can read it.
-    fn write(&self, name: &str, text: &str) -> Result<(), String> {
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<(), String> {
         let path = self.path(name);
         let fail = |error: std::io::Error| format!("failed to write `{}`: {error}", path.display());
+        fs::rename(self.prepare(name, text)?, &path).map_err(fail)
+    }
+
+    /// The same, unless there is such a file: whether it was written.
+    pub(crate) fn write_first(&self, name: &str, text: &str) -> Result<bool, String> {
+        let path = self.path(name);
+        let new = self.prepare(name, text)?;
+        let linked = fs::hard_link(&new, &path);
+        // A name that stays is removed before the next is made.
+        let _ = fs::remove_file(&new);
+        match linked {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(format!("failed to write `{}`: {error}", path.display())),
+        }
+    }
+
+    /// A file under another name, which holds a text and is on the disk.
+    fn prepare(&self, name: &str, text: &str) -> Result<PathBuf, String> {
         let new = self.path(&format!("{name}.new"));
+        let fail = |error: std::io::Error| format!("failed to write `{}`: {error}", new.display());
         // What a kill has left may have another mode.
         let _ = fs::remove_file(&new);
         let mut file = fs::OpenOptions::new()
@@ -59,7 +89,7 @@ impl Folder {
             .map_err(fail)?;
         file.write_all(text.as_bytes()).map_err(fail)?;
         file.sync_all().map_err(fail)?;
-        fs::rename(&new, &path).map_err(fail)
+        Ok(new)
     }
 }
 
@@ -72,7 +102,8 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Reads both files; `None`: neither is there.
+    /// Reads both files; `None`: there is no certificate. Two files are not written as one: a kill between them leaves
+    /// a new key beside an old certificate, which is refused here.
     fn read(folder: &Folder, name: &str) -> Result<Option<Self>, String> {
         let path = folder.path(&format!("{name}.pem"));
         let fail = |why: &str| format!("failed to read `{}`: {why}", path.display());
@@ -91,6 +122,9 @@ impl Pair {
         let key = folder.path(&format!("{name}.key"));
         let key = PrivatePkcs8KeyDer::from_pem_file(&key)
             .map_err(|error| format!("failed to read `{}`: {error}", key.display()))?;
+        if !fits(&chain, &key) {
+            return Err(fail("the key beside it is that of another certificate"));
+        }
         Ok(Some(Self { chain, key, facts }))
     }
 
@@ -103,8 +137,17 @@ impl Pair {
         let key = pem::encode("PRIVATE KEY", self.key.secret_pkcs8_der());
         // The key first: a certificate without its key would look whole.
         folder.write(&format!("{name}.key"), &key)?;
-        folder.write(&format!("{name}.pem"), &chain)
+        folder.settle()?;
+        folder.write(&format!("{name}.pem"), &chain)?;
+        folder.settle()
     }
+}
+
+/// Whether a key is the one that the first certificate of a chain was made for.
+fn fits(chain: &[CertificateDer<'static>], key: &PrivatePkcs8KeyDer<'static>) -> bool {
+    let key = PrivateKeyDer::Pkcs8(key.clone_key());
+    rustls::crypto::ring::sign::any_supported_type(&key)
+        .is_ok_and(|key| CertifiedKey::new(chain.to_vec(), key).keys_match().is_ok())
 }
 
 /// Both in Unix seconds.
@@ -183,27 +226,33 @@ impl Authority {
 
     /// Makes one and writes it down. `host`: the name of this machine; `now`: Unix seconds.
     pub(super) fn make(folder: &Folder, host: &str, now: i64) -> Result<Self, String> {
-        let failed = failed("the authority");
+        let made = Self::new(host, now)?;
         folder.make()?;
+        let pair = Pair {
+            chain: vec![made.certificate.clone()],
+            key: PrivatePkcs8KeyDer::from(made.key.serialize_der()),
+            facts: made.facts.clone(),
+        };
+        pair.write(folder, "authority")?;
+        Ok(made)
+    }
+
+    /// Makes one that is nowhere but in memory.
+    pub(super) fn new(host: &str, now: i64) -> Result<Self, String> {
+        let failed = failed("the authority");
         let key = KeyPair::generate().map_err(&failed)?;
         let mut params = CertificateParams::default();
         // Two authorities of one name would be taken for each other.
-        let name = format!("Upkeep {host} {}", pem::hex(&random::<4>()?));
+        let name = format!("Upkeep {host} {}", upkeep_model::hex::hex(&random::<4>()?));
         params.distinguished_name = named(&name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_times(&mut params, now - SLACK, now + AUTHORITY_DAYS * DAY);
         let made = params.self_signed(&key).map_err(&failed)?;
         let facts = der::read(made.der()).ok_or("the authority that was made cannot be read")?;
-        let pair = Pair {
-            chain: vec![made.der().clone()],
-            key: PrivatePkcs8KeyDer::from(key.serialize_der()),
-            facts,
-        };
-        pair.write(folder, "authority")?;
         Ok(Self {
             certificate: made.der().clone(),
-            facts: pair.facts,
+            facts,
             key,
         })
     }
@@ -219,10 +268,10 @@ impl Authority {
         &self,
         mut params: CertificateParams,
         key: &impl PublicKeyData,
-        (now, days): (i64, i64),
+        (now, until): (i64, i64),
     ) -> Result<Issued, String> {
         let failed = failed("a certificate");
-        let until = (now + days * DAY).min(self.facts.not_after);
+        let until = until.min(self.facts.not_after);
         if until <= now {
             return Err("the authority itself has ended: remove its files and make another".to_owned());
         }
@@ -257,7 +306,7 @@ impl Authority {
             });
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let issued = self.sign(params, &key, (now, SERVER_DAYS))?;
+        let issued = self.sign(params, &key, (now, now + SERVER_DAYS * DAY))?;
         let pair = Pair {
             // The authority goes with it: clients that pin its hash find it there.
             chain: vec![issued.der, self.certificate.clone()],
@@ -268,18 +317,17 @@ impl Authority {
         Ok(pair)
     }
 
-    /// Makes a certificate for somebody who calls. `point`: the public key.
+    /// Makes a certificate for somebody who calls. `point`: the public key; `until`: Unix seconds.
     pub(super) fn issue_client(
         &self,
         name: &str,
         point: &[u8],
-        days: u32,
-        now: i64,
+        (now, until): (i64, i64),
     ) -> Result<Issued, String> {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.sign(params, &Point(point), (now, i64::from(days)))
+        self.sign(params, &Point(point), (now, until))
     }
 }
 
@@ -343,11 +391,34 @@ mod tests {
         assert_eq!(again.facts, server.facts);
         let key = KeyPair::generate().expect("a key");
         let client = authority
-            .issue_client("laptop", key.public_key_raw(), 30, NOW)
+            .issue_client("laptop", key.public_key_raw(), (NOW, NOW + 30 * DAY))
             .expect("a certificate");
         assert_eq!(client.facts.name, "laptop");
         assert_eq!(client.facts.serial.len(), 32);
         assert_eq!(client.facts.not_after, NOW + 30 * DAY);
+    }
+
+    #[test]
+    fn a_key_beside_another_certificate_is_no_pair() {
+        let (_home, folder) = folder();
+        let authority = Authority::make(&folder, "web1", NOW).expect("an authority");
+        let names = ["web1".to_owned()];
+        authority
+            .issue_server(&folder, &names, NOW)
+            .expect("a certificate");
+        let old = fs::read(folder.path("server.pem")).expect("it is there");
+        let new = authority
+            .issue_server(&folder, &names, NOW)
+            .expect("a certificate");
+        let read = super::server(&folder).expect("it is whole");
+        assert_eq!(read.facts, new.facts);
+        // As a kill leaves it between the two files.
+        fs::write(folder.path("server.pem"), old).expect("our own");
+        assert!(super::server(&folder).is_none());
+        let own = fs::read(folder.path("server.key")).expect("it is there");
+        fs::write(folder.path("authority.key"), own).expect("our own");
+        let why = Authority::read(&folder).expect_err("a foreign key");
+        assert!(why.contains("that of another certificate"), "{why}");
     }
 
     #[test]

@@ -163,7 +163,7 @@ pub(crate) fn read(der: &[u8]) -> Option<Facts> {
         }
     }
     Some(Facts {
-        serial: upkeep_api::pem::hex(serial),
+        serial: upkeep_model::hex::hex(serial),
         name,
         not_before,
         not_after,

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 use upkeep_api::{
     access::{Change, Changed},
     certificate::{CertificateIssued, CertificatePost, CertificateView},
@@ -13,9 +12,13 @@ use upkeep_api::{
 };
 use upkeep_store::{Condition, Store, StoreError, Txn};
 
-use super::{Certificates, aside, now, seconds};
+use super::{
+    Certificates, aside,
+    authority::{Authority, DAY},
+    host_name, now, seconds, would_make,
+};
 use crate::{
-    access::{Access, Known},
+    access::{self, Access, Known},
     apps::director::machine_event,
     command::{Principal, Refusal},
     events,
@@ -104,6 +107,12 @@ impl Certificates {
         if !(1..=DAYS_MAX).contains(&days) {
             return Err(fail(format!("expected 1 to {DAYS_MAX} days")));
         }
+        let until = access::within(
+            caller,
+            now() + i64::from(days) * DAY,
+            post.days.is_some(),
+            &format!("a certificate for `{}`", post.name),
+        )?;
         let info = SubjectPublicKeyInfoDer::from_pem_slice(post.public_key.as_bytes());
         let info = info.map_err(|error| fail(format!("`public_key` is no key in PEM: {error}")))?;
         let Some(point) = pem::point(&info).map(<[u8]>::to_vec) else {
@@ -111,6 +120,7 @@ impl Certificates {
                 "`openssl ecparam -name prime256v1 -genkey -noout -out a.key; openssl ec -in a.key -pubout`",
             ));
         };
+        let dry_run = post.dry_run;
         let _changing = self.changing.lock().await;
         let (mut record, revision) = self.record();
         let at = events::now();
@@ -121,18 +131,44 @@ impl Certificates {
             return Err(fail(format!("there are {ISSUED_MAX}")).hint("wait until some have ended"));
         }
         let principal = caller.who();
+        let change = Change {
+            reason: post.reason.clone(),
+            dry_run,
+        };
+        let member = format!("cert:{}", post.name);
+        let mut given = Vec::new();
+        if let Some(role) = &post.role {
+            // Whether it may be given is found out before anything is made.
+            let look = Change {
+                dry_run: true,
+                ..change.clone()
+            };
+            given = access
+                .put_member((role, &member), true, look, caller)
+                .await?
+                .changes;
+        }
         let (this, name) = (Arc::clone(self), post.name.clone());
-        let dry_run = post.dry_run;
-        let (authority, issued) = aside(move || {
+        let (who, reason) = (principal.clone(), post.reason.clone());
+        let (authority, told, issued) = aside(move || {
             let _making = this
                 .making
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let authority = this.authority()?;
-            let issued = authority.issue_client(&name, &point, days, now())?;
-            Ok((authority, issued))
+            let (authority, told) = match Authority::read(&this.folder)? {
+                Some(authority) => (authority, None),
+                // For a look, one in memory does as well.
+                None if dry_run => (Authority::new(&host_name(), now())?, Some(would_make())),
+                None => {
+                    let (authority, told) = this.authority(&who, reason.as_deref())?;
+                    (authority, told.map(|told| told.text))
+                }
+            };
+            let issued = authority.issue_client(&name, &point, (now(), until))?;
+            Ok((authority, told, issued))
         })
         .await?;
+        let mut changes: Vec<String> = told.into_iter().collect();
         let entry = Entry {
             name: post.name.clone(),
             fingerprint: pem::fingerprint(&issued.der),
@@ -143,21 +179,17 @@ impl Certificates {
         };
         let certificate = entry.view(&issued.facts.serial, at);
         if dry_run {
+            changes.extend(given);
+            changes.push(format!("certificate_issued: {}", post.name));
             return Ok(CertificateIssued {
                 certificate,
+                changes,
                 pem: None,
                 authority: None,
             });
         }
-        if let Some(role) = &post.role {
-            let change = Change {
-                reason: post.reason.clone(),
-                dry_run: false,
-            };
-            let member = format!("cert:{}", post.name);
-            access.put_member((role, &member), true, change, caller).await?;
-        }
         let result = format!("{} ({})", post.name, issued.facts.serial);
+        changes.push(format!("certificate_issued: {result}"));
         record.issued.insert(issued.facts.serial.clone(), entry);
         self.commit(
             record,
@@ -166,10 +198,16 @@ impl Certificates {
             principal,
         )
         .await?;
+        // Last: a certificate without its role is of no use, a role without its certificate is there for somebody else.
+        if let Some(role) = &post.role {
+            let changed = access.put_member((role, &member), true, change, caller).await?;
+            changes.extend(changed.changes);
+        }
         // A listener with files of its own does not ask for certificates until there is an authority.
         self.look_again.notify_one();
         Ok(CertificateIssued {
             certificate,
+            changes,
             pem: Some(pem::encode("CERTIFICATE", &issued.der)),
             authority: Some(pem::encode("CERTIFICATE", &authority.certificate)),
         })
@@ -177,7 +215,7 @@ impl Certificates {
 
     /// Lets nobody in by this certificate any more. `which`: its serial, or a name: then all of that name.
     pub(crate) async fn revoke(
-        &self,
+        self: &Arc<Self>,
         which: &str,
         change: Change,
         access: &Access,
@@ -235,16 +273,15 @@ impl Certificates {
 
     /// Writes the record with its event, and lets it hold. Under `changing`.
     async fn commit(
-        &self,
+        self: &Arc<Self>,
         mut record: Record,
         revision: u64,
         (what, result, reason): (&str, &str, Option<&str>),
         caller: &Principal,
     ) -> Result<(u64, u64), Refusal> {
         record.version = VERSION;
-        let bytes = serde_json::to_vec(&record).map_err(|error| {
-            Refusal::new(Code::Internal, format!("failed to encode certificates: {error}"))
-        })?;
+        let bytes = serde_json::to_vec(&record)
+            .map_err(|error| Refusal::new(Code::Internal, "failed to encode certificates").because(&error))?;
         let txn = Txn {
             conditions: vec![Condition {
                 key: KEY.to_owned(),
@@ -254,17 +291,14 @@ impl Certificates {
             ..Txn::default()
         };
         let event = machine_event(caller, what, reason, result);
-        let (sender, receiver) = oneshot::channel();
-        self.events.commit(txn, event, move |result| {
-            // Whoever asked may have gone away.
-            let _ = sender.send(result);
-        });
-        let (revision, event) = receiver.await.unwrap_or(Err(StoreError::Closed))?;
-        *self
-            .current
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = (record, revision);
-        self.publish();
-        Ok((revision, event))
+        let this = Arc::clone(self);
+        let stored = move |revision| {
+            *this
+                .current
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = (record, revision);
+            this.publish();
+        };
+        Ok(self.events.commit_then(txn, event, stored).await?)
     }
 }

@@ -32,23 +32,25 @@ use rustls::{
     ServerConfig,
     pki_types::{PrivateKeyDer, pem::PemObject as _},
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 use upkeep_api::{
     access::Change,
-    certificate::{AuthorityView, CertificateList, CertificateView, ServerView},
+    body::Event,
+    certificate::{AuthorityChanged, AuthorityView, CertificateList, CertificateView, ServerView},
     error::Code,
     pem,
 };
 use upkeep_model::settings::{Web, web::HostName};
-use upkeep_store::{Store, StoreError};
+use upkeep_store::{Store, StoreError, Txn};
 use upkeep_sys::clock;
 
 use self::{
-    authority::{Authority, Folder},
+    authority::Authority,
     issued::{Record, read_record},
-    tls::{Holder, Holders},
+    tls::Holders,
 };
+pub(crate) use self::{authority::Folder, tls::Holder};
 use crate::{
     apps::director::{log_machine_event, machine_event},
     command::{Principal, Refusal},
@@ -158,8 +160,8 @@ impl Certificates {
     }
 
     /// Whose certificate that is, by its hash; `None`: it is not, or no longer, one of ours.
-    pub(crate) fn name_of(&self, fingerprint: &str) -> Option<String> {
-        self.holders.name_of(fingerprint, now())
+    pub(crate) fn holder_of(&self, fingerprint: &str) -> Option<Holder> {
+        self.holders.get(fingerprint, now())
     }
 
     /// Tells when something changes that open connections or waiting listeners live by.
@@ -244,7 +246,7 @@ impl Certificates {
         if !web.needs_certificate() {
             return Ok(None);
         }
-        let authority = self.authority()?;
+        let (authority, _) = self.authority(&own(), None)?;
         let names = names(web);
         let now = now();
         let mut pair = authority::server(&self.folder)
@@ -276,15 +278,31 @@ impl Certificates {
         Ok(Some(Served { config, view }))
     }
 
-    /// The authority; made if there is none. Under `making`.
-    fn authority(&self) -> Result<Authority, String> {
+    /// The authority, made if there is none. Then an event tells so at once, whatever becomes of whoever asked; what it became
+    /// comes by the receiver. Under `making`.
+    fn authority(&self, who: &Principal, reason: Option<&str>) -> Result<(Authority, Option<Told>), String> {
         if let Some(authority) = Authority::read(&self.folder)? {
-            return Ok(authority);
+            return Ok((authority, None));
         }
-        let made = Authority::make(&self.folder, &host_name(), now())?;
-        let what = format!("{} ({})", made.facts.name, pem::fingerprint(&made.certificate));
-        log_machine_event(&self.events, machine_event(&own(), "authority_made", None, &what));
-        Ok(made)
+        let authority = Authority::make(&self.folder, &host_name(), now())?;
+        let event = authority_made(&authority, who, reason);
+        let (sender, receiver) = oneshot::channel();
+        let text = format!("{}: {}", event.what, event.result);
+        let said = text.clone();
+        self.events.commit(Txn::default(), event, move |result| {
+            if let Err(error) = &result {
+                note(&format!("{said}, and no event could tell of it: {error}"));
+            }
+            // Whoever asked may have gone away.
+            let _ = sender.send(result.map(|(_, id)| id));
+        });
+        Ok((
+            authority,
+            Some(Told {
+                text,
+                event: receiver,
+            }),
+        ))
     }
 
     /// All there is to tell.
@@ -313,21 +331,44 @@ impl Certificates {
     }
 
     /// Makes the authority, if there is none.
-    pub(crate) async fn init(self: &Arc<Self>, change: Change) -> Result<AuthorityView, Refusal> {
-        let this = Arc::clone(self);
-        let authority = aside(move || {
+    pub(crate) async fn init(
+        self: &Arc<Self>,
+        change: Change,
+        caller: &Principal,
+    ) -> Result<AuthorityChanged, Refusal> {
+        let (this, dry_run) = (Arc::clone(self), change.dry_run);
+        let (who, reason) = (caller.clone(), change.reason.clone());
+        let (authority, told) = aside(move || {
             let _making = this
                 .making
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            if change.dry_run && Authority::read(&this.folder)?.is_none() {
-                return Err("nothing is done: there is no authority yet".to_owned());
+            if dry_run {
+                return Ok((Authority::read(&this.folder)?, None));
             }
-            this.authority()
+            let (authority, told) = this.authority(&who, reason.as_deref())?;
+            Ok((Some(authority), told))
         })
         .await?;
+        let Some(authority) = authority else {
+            return Ok(AuthorityChanged {
+                authority: None,
+                changes: vec![would_make()],
+                event: None,
+            });
+        };
+        let mut changed = AuthorityChanged {
+            authority: Some(authority_view(&authority)),
+            changes: Vec::new(),
+            event: None,
+        };
+        if let Some(told) = told {
+            changed.changes.push(told.text);
+            // The authority is there, with or without its event.
+            changed.event = told.event.await.ok().and_then(Result::ok);
+        }
         self.look_again.notify_one();
-        Ok(authority_view(&authority))
+        Ok(changed)
     }
 
     /// Makes another certificate for the listener, now.
@@ -358,6 +399,26 @@ impl Certificates {
         }
         self.list().await
     }
+}
+
+/// That an authority was made.
+struct Told {
+    /// In words, as changes are told.
+    text: String,
+    /// The event that tells of it, once it is stored.
+    event: oneshot::Receiver<Result<u64, StoreError>>,
+}
+
+/// What tells that an authority was made.
+fn authority_made(authority: &Authority, who: &Principal, reason: Option<&str>) -> Event {
+    let hash = pem::fingerprint(&authority.certificate);
+    let what = format!("{} ({hash})", authority.facts.name);
+    machine_event(who, "authority_made", reason, &what)
+}
+
+/// The same before it is done: its name and hash are known only then.
+fn would_make() -> String {
+    format!("authority_made: Upkeep {}", host_name())
 }
 
 fn own() -> Principal {

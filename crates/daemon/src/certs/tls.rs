@@ -20,9 +20,10 @@ use rustls::{
 
 /// Whose certificate that is, and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Holder {
-    pub(super) name: String,
-    pub(super) not_after: i64,
+pub(crate) struct Holder {
+    pub(crate) name: String,
+    /// Unix seconds.
+    pub(crate) not_after: i64,
 }
 
 /// Every certificate that was issued and is not revoked, by its hash.
@@ -35,10 +36,10 @@ impl Holders {
     }
 
     /// Whose it is, if it holds now.
-    pub(super) fn name_of(&self, fingerprint: &str, now: i64) -> Option<String> {
+    pub(super) fn get(&self, fingerprint: &str, now: i64) -> Option<Holder> {
         let holders = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let holder = holders.get(fingerprint)?;
-        (now < holder.not_after).then(|| holder.name.clone())
+        (now < holder.not_after).then(|| holder.clone())
     }
 
     fn contains(&self, certificate: &CertificateDer<'_>) -> bool {

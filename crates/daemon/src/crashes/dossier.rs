@@ -165,7 +165,8 @@ fn changes(sources: &Sources, facts: &Facts<'_>) -> Vec<Event> {
         event.id < facts.event.id
             && match event.what.as_str() {
                 "apply" | "start" | "stop" | "restart" | "reload" | "scale" | "rollback" | "resurrect"
-                | "replaced" | "refused" | "returned" | "broken" | "door" => of(&event.target, &known),
+                | "replaced" | "refused" | "returned" | "broken" | "door" | "values_changed"
+                | "values_returned" => of(&event.target, &known),
                 "settings" | "upgrade_daemon" | "upgrade_keeper" => true,
                 // What happened to those that it depends on.
                 "exited" | "start_failed" | "unhealthy" | "unready" => of(&event.target, &other),

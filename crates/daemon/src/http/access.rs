@@ -12,7 +12,7 @@ use upkeep_api::{
 
 use super::{
     gate::Caller,
-    routes::{Answer, json, list_events, parse, parse_required, query},
+    routes::{Answer, if_match, json, list_events, parse, parse_required, query},
 };
 
 pub(super) async fn whoami(caller: Caller) -> Answer {
@@ -52,8 +52,14 @@ pub(super) async fn list_roles(caller: Caller) -> Answer {
     json(StatusCode::OK, &caller.shared.access.roles())
 }
 
-pub(super) async fn put_role(caller: Caller, Path(role): Path<String>, body: Bytes) -> Answer {
-    let put: RolePut = parse_required(&body)?;
+pub(super) async fn put_role(
+    caller: Caller,
+    Path(role): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let mut put: RolePut = parse_required(&body)?;
+    put.if_revision = if_match(&headers)?;
     let access = &caller.shared.access;
     json(StatusCode::OK, &access.put_role(&role, put, &caller.known).await?)
 }

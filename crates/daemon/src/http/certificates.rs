@@ -36,9 +36,10 @@ pub(super) async fn revoke(caller: Caller, Path(which): Path<String>, body: Byte
     json(StatusCode::OK, &changed)
 }
 
-pub(super) async fn init(Caller { shared, .. }: Caller, body: Bytes) -> Answer {
+pub(super) async fn init(Caller { shared, permit, .. }: Caller, body: Bytes) -> Answer {
     let change: Change = parse(&body)?;
-    json(StatusCode::OK, &shared.certificates.init(change).await?)
+    let changed = shared.certificates.init(change, permit.who()).await?;
+    json(StatusCode::OK, &changed)
 }
 
 pub(super) async fn renew(Caller { shared, permit, .. }: Caller, body: Bytes) -> Answer {

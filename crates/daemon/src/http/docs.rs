@@ -43,11 +43,7 @@ async fn serve(headers: HeaderMap) -> Response {
 }
 
 fn failed(why: &str) -> Response {
-    ApiError(Refusal::new(
-        Code::Internal,
-        format!("failed to make the reference: {why}"),
-    ))
-    .into_response()
+    ApiError(Refusal::new(Code::Internal, "failed to make the reference").because(&why)).into_response()
 }
 
 fn answer(page: &Result<Packed, String>, headers: &HeaderMap) -> Response {

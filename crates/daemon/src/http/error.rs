@@ -37,6 +37,8 @@ pub(super) async fn in_our_form(response: Response) -> Response {
         _ if status.is_server_error() => Code::Internal,
         _ => Code::BadRequest,
     };
+    // What is possible instead (RFC 9110, 15.5.6).
+    let allow = response.headers().get(header::ALLOW).cloned();
     let text = axum::body::to_bytes(response.into_body(), 4096)
         .await
         .unwrap_or_default();
@@ -44,7 +46,11 @@ pub(super) async fn in_our_form(response: Response) -> Response {
         text if text.is_empty() => format!("failed to read the request: {status}"),
         text => text,
     };
-    ApiError(Refusal::new(code, message)).into_response()
+    let mut response = ApiError(Refusal::new(code, message)).into_response();
+    if let Some(allow) = allow {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
 }
 
 /// Counts requests of this daemon that went wrong.
@@ -58,8 +64,14 @@ impl IntoResponse for ApiError {
             REQUESTS.fetch_add(1, Ordering::Relaxed)
         );
         let code = self.0.code;
-        if matches!(code, Code::Internal | Code::Unavailable) {
-            note(&format!("request {request_id} failed: {:?}", self.0));
+        // That there is no room is no fault of ours, and strangers must not fill the log with it.
+        if code == Code::Internal || (code == Code::Unavailable && self.0.cause.is_some()) {
+            let cause = self.0.cause.as_deref().unwrap_or("nothing else is known");
+            note(&format!(
+                "request {request_id} failed ({}): {}; cause: {cause}",
+                code.status(),
+                self.0.message
+            ));
         }
         let retry_after = self.0.retry_after_s;
         let body = self.0.body(request_id);

@@ -1,9 +1,10 @@
 //! What other programs ask for outside `/v1`: `/metrics`, `/healthz` and `/readyz`.
 //!
-//! On the unix socket they are there as everything is, for the owner and root. Prometheus cannot ask a unix socket, so
+//! On the unix socket and over TCP they are there as everything is, for who may (`machine:read`, and of apps those that
+//! the caller sees). Prometheus cannot ask a unix socket, so
 //! a machine may have them on a port of loopback as well: those three and nothing else, without a password.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -21,6 +22,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
 };
+use upkeep_model::{access::Verb, id::AppName};
 use upkeep_sys::clock;
 
 use super::{
@@ -28,6 +30,7 @@ use super::{
     gate::{Caller, Locked},
 };
 use crate::{
+    apps::directory::AppEntry,
     main_loop::note,
     metrics::openmetrics::{self, Format},
 };
@@ -51,9 +54,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) fn handler(path: &str) -> Option<MethodRouter<Locked>> {
     Some(match path {
         "/healthz" => routing::get(async |_: Caller| health()),
-        "/metrics" => {
-            routing::get(async |caller: Caller, headers: HeaderMap| metrics(&caller.shared, &headers))
-        }
+        "/metrics" => routing::get(async |caller: Caller, headers: HeaderMap| own_metrics(&caller, &headers)),
         "/readyz" => routing::get(async |caller: Caller| ready(&caller.shared)),
         _ => return None,
     })
@@ -81,12 +82,22 @@ fn ready(shared: &Shared) -> Response {
     (StatusCode::OK, "ready\n").into_response()
 }
 
-fn metrics(shared: &Shared, headers: &HeaderMap) -> Response {
+/// Without instances of apps that the caller does not see.
+fn own_metrics(caller: &Caller, headers: &HeaderMap) -> Response {
+    // The directory is let go of before figures are looked at: others take both in the other order.
+    let apps = match caller.known.permit(Verb::AppsRead) {
+        Ok(permit) => permit.visible(&caller.shared.directory.read()),
+        Err(_) => BTreeMap::new(),
+    };
+    metrics(&caller.shared, &apps, headers)
+}
+
+fn metrics(shared: &Shared, apps: &BTreeMap<AppName, AppEntry>, headers: &HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let format = Format::wanted(accept);
     let page = openmetrics::page(
         &shared.metrics,
-        &shared.directory,
+        apps,
         &shared.version,
         shared.started_ms,
         format,
@@ -144,7 +155,10 @@ async fn listen(address: SocketAddr, shared: &Arc<Shared>) {
         .route("/healthz", routing::get(async || health()))
         .route(
             "/metrics",
-            routing::get(async |state: Api, headers: HeaderMap| metrics(&state.0, &headers)),
+            routing::get(async |state: Api, headers: HeaderMap| {
+                let apps = state.0.directory.read().clone();
+                metrics(&state.0, &apps, &headers)
+            }),
         )
         .route("/readyz", routing::get(async |state: Api| ready(&state.0)))
         .fallback(async || (StatusCode::NOT_FOUND, "there is /metrics, /healthz and /readyz\n"))

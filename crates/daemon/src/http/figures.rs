@@ -1,9 +1,6 @@
 //! Figures over HTTP: the history, and what other programs scrape.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use axum::{
     extract::RawQuery,
@@ -17,7 +14,7 @@ use upkeep_api::{
 use upkeep_model::access::Verb;
 use upkeep_sys::clock;
 
-use super::{gate::Caller, routes, stream};
+use super::{gate::Caller, routes, share::Pool, stream};
 use crate::{
     apps::selector,
     command::Refusal,
@@ -33,39 +30,14 @@ pub(super) async fn history(caller: Caller, RawQuery(raw): RawQuery, headers: He
     // Weeks of many apps take a while to read.
     let answer = tokio::task::spawn_blocking(move || answer(&caller, &asked))
         .await
-        .map_err(|error| Refusal::new(Code::Internal, format!("failed to read figures: {error}")))??;
+        .map_err(|error| Refusal::new(Code::Internal, "failed to read figures").because(&error))??;
     routes::json(StatusCode::OK, &answer)
 }
 
-/// How many may follow figures at once: each asks the history once a second.
-const FOLLOWERS: usize = 128;
+/// Those who follow figures: each asks the history once a second.
+static FOLLOWERS: Pool = Pool::new("follow figures", 128, "close some pages that show them");
 /// Between two answers.
 const STEP: Duration = Duration::from_secs(1);
-
-/// A follower, counted.
-struct Follower(&'static AtomicUsize);
-
-impl Follower {
-    fn begin() -> Result<Self, Refusal> {
-        static AT_WORK: AtomicUsize = AtomicUsize::new(0);
-        let taken = AT_WORK.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-            (count < FOLLOWERS).then_some(count + 1)
-        });
-        match taken {
-            Ok(_) => Ok(Self(&AT_WORK)),
-            Err(_) => Err(Refusal::new(
-                Code::Unavailable,
-                format!("refused: {FOLLOWERS} others follow figures already"),
-            )),
-        }
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Each second what was measured since. The id of an event is the time up to which it tells.
 fn follow(caller: Caller, mut asked: MetricsQuery, headers: &HeaderMap) -> routes::Answer {
@@ -86,7 +58,7 @@ fn follow(caller: Caller, mut asked: MetricsQuery, headers: &HeaderMap) -> route
             .hint("leave it out to begin anew")
         })
     });
-    let follower = Follower::begin()?;
+    let share = FOLLOWERS.enter(&caller.known)?;
     let begin = clock::unix_ms() as f64 / 1000.0;
     asked.since = Some(match last.transpose()? {
         Some(last) => last,
@@ -100,7 +72,7 @@ fn follow(caller: Caller, mut asked: MetricsQuery, headers: &HeaderMap) -> route
     answer(&caller, &tried)?;
     let (sender, receiver) = mpsc::channel(stream::CHUNKS);
     let follow = async move {
-        let _follower = follower;
+        let _share = share;
         let mut caller = caller;
         loop {
             let until = clock::unix_ms() as f64 / 1000.0;

@@ -7,25 +7,29 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
     extract::{ConnectInfo, FromRequestParts, Request, State},
     http::{HeaderMap, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use futures_util::StreamExt as _;
 use upkeep_api::{error::Code, routes::Route};
 use upkeep_model::id::AppName;
 use upkeep_sys::clock;
 
-use super::{Shared, error::ApiError};
+use super::{
+    Shared,
+    error::ApiError,
+    stream::{Stalled, Tap},
+};
 use crate::{
-    access::{FAILURES_MOST, Failures, Known, Permit},
+    access::{FAILURES_MOST, Failures, Known, Permit, Sum, Sums},
     apps::{
         director::{log_machine_event, machine_event},
         directory::AppEntry,
     },
+    certs::Holder,
     command::{Principal, Refusal},
+    events::Events,
 };
 
 /// Who is at the other end of a connection.
@@ -36,8 +40,8 @@ pub(super) enum Peer {
     /// On a TCP socket.
     Remote {
         address: IpAddr,
-        /// Common name of a client certificate that our own authority has made.
-        certificate: Option<String>,
+        /// Whose client certificate it is that our own authority has made.
+        certificate: Option<Holder>,
     },
 }
 
@@ -105,6 +109,32 @@ impl Caller {
 pub(crate) struct Guard {
     sign_ins: Failures<IpAddr>,
     denials: Failures<String>,
+    /// Of those whom nobody knows.
+    many_sign_ins: Sums,
+    /// Of those who may not do what they ask for.
+    many_denials: Sums,
+}
+
+impl Guard {
+    /// Tells in sums what strangers did too often to be told one by one. Never ends.
+    pub(super) async fn tell_sums(&self, events: &Events) {
+        let tell = |what: &'static str, why: &'static str| {
+            move |sum: Sum| {
+                let Sum { count, places, from } = sum;
+                let principal = Principal {
+                    name: "upkeep".to_owned(),
+                };
+                let result = format!("refused {count} more from {from}");
+                let mut event = machine_event(&principal, what, Some(why), &result);
+                event.details.insert("count".to_owned(), count.into());
+                event.details.insert("places".to_owned(), places.into());
+                log_machine_event(events, event);
+            }
+        };
+        let sign_ins = tell("sign_in_failed", "tokens that are not valid");
+        let denials = tell("denied", "calls that were not permitted");
+        tokio::join!(self.many_sign_ins.tell(sign_ins), self.many_denials.tell(denials));
+    }
 }
 
 /// The token of `Authorization: Bearer …`; `Err`: the header is there and is none.
@@ -130,6 +160,11 @@ pub(super) fn place(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Whether an address is this machine's own loopback. Of a place it cannot be told: `::1` lies in the network `::`.
+pub(super) fn is_here(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
 /// Who calls, as far as the rights of today know; or why nobody does.
 fn look_up(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<Known, &'static str> {
     let access = &shared.access;
@@ -142,10 +177,10 @@ fn look_up(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<Known, &
         (
             Ok(None),
             Peer::Remote {
-                certificate: Some(name),
+                certificate: Some(holder),
                 ..
             },
-        ) => Ok(access.of_certificate(name)),
+        ) => Ok(access.of_certificate(&holder.name, holder.not_after as f64)),
         (Ok(None), _) => Err("no token was sent"),
     }
 }
@@ -168,13 +203,6 @@ async fn until_changed(shared: Arc<Shared>, peer: Peer, headers: HeaderMap, know
             () = tokio::time::sleep(LOOK), if known.ends() => {}
         }
     }
-}
-
-/// The body of a stream, for as long as its caller holds what it held.
-fn bounded(response: Response, end: impl Future<Output = ()> + Send + 'static) -> Response {
-    let (head, body) = response.into_parts();
-    let body = body.into_data_stream().take_until(Box::pin(end));
-    Response::from_parts(head, Body::from_stream(body))
 }
 
 /// Tells who calls, and counts who fails to.
@@ -205,10 +233,10 @@ pub(super) fn who(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<K
             FAILURES_MOST => Some("refused, and nobody there is listened to for a minute"),
             _ => None,
         };
-        if let Some(result) = result {
-            let principal = Principal {
-                name: address.to_string(),
-            };
+        let name = address.to_string();
+        let is_told = shared.guard.many_sign_ins.count(&name, result.is_some());
+        if let Some(result) = result.filter(|_| is_told) {
+            let principal = Principal { name };
             log_machine_event(
                 &shared.events,
                 machine_event(&principal, "sign_in_failed", Some(why), result),
@@ -241,19 +269,23 @@ pub(super) async fn authenticate(
     let held = known.clone();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let connection = request.extensions().get::<Stalled>().cloned();
     request.extensions_mut().insert(known);
-    let response = next.run(request).await;
-    let is_stream = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind == "text/event-stream" || kind == "application/x-ndjson");
-    if is_stream {
-        return bounded(response, until_changed(shared, peer, proof, held));
+    let mut response = next.run(request).await;
+    if let Some(tap) = response.extensions_mut().remove::<Tap>() {
+        let watch = tap.watch(until_changed(shared, peer, proof, held), connection);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with its stream, on the HTTP runtime, which owns nothing else"
+        )]
+        drop(tokio::spawn(watch));
+        return response;
     }
     if response.status() == StatusCode::FORBIDDEN {
         let count = shared.guard.denials.count(&principal.name, clock::monotonic_ms());
-        // A script that tries all day does not fill the log.
-        if count <= FAILURES_MOST {
+        // A script that tries all day does not fill the log, whatever it may.
+        let is_worth = count <= FAILURES_MOST;
+        if shared.guard.many_denials.count(&principal.name, is_worth) {
             log_machine_event(
                 &shared.events,
                 machine_event(
@@ -297,5 +329,12 @@ mod tests {
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    }
+
+    #[test]
+    fn this_machine_is_known_by_all_its_addresses() {
+        let here = |text: &str| is_here(text.parse().expect("an address"));
+        assert!(here("::1") && here("127.0.0.1") && here("127.9.9.9") && here("::ffff:127.0.0.1"));
+        assert!(!here("::2") && !here("192.0.2.1"));
     }
 }

@@ -12,7 +12,7 @@ use upkeep_model::access::Verb;
 use super::{
     error::ApiError,
     gate::Caller,
-    routes::{Answer, if_match, is_for, json, parse, parse_required},
+    routes::{Answer, Reading, if_match, json, parse, parse_required, reaches as is_reached},
 };
 use crate::command::{Permit, Refusal};
 
@@ -32,10 +32,14 @@ pub(super) async fn put_settings(
 }
 
 /// Does what reads files on a thread that may wait for disks.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Refusal::new(Code::Internal, format!("failed to read: {error}")).into())
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Refusal::new(Code::Internal, "failed to read")
+            .because(&error)
+            .into()
+    })
 }
 
 pub(super) async fn list_crashes(caller: Caller, Path(name): Path<String>) -> Answer {
@@ -48,8 +52,7 @@ pub(super) async fn list_crashes(caller: Caller, Path(name): Path<String>) -> An
 
 pub(super) async fn show_crash(caller: Caller, Path((name, id)): Path<(String, String)>) -> Answer {
     let (app, entry) = caller.app(&name)?;
-    let Caller { shared, known, .. } = caller;
-    let archive = shared.crashes.clone();
+    let archive = caller.shared.crashes.clone();
     let wanted = id.clone();
     let crash = aside(move || match wanted.as_str() {
         "last" => archive.last(&app),
@@ -60,12 +63,21 @@ pub(super) async fn show_crash(caller: Caller, Path((name, id)): Path<(String, S
         // A dossier quotes what other verbs guard.
         let namespace = &entry.record.spec.namespace;
         let covers = |permit: &Permit| permit.covers(&crash.app, namespace);
-        if !known.permit(Verb::AppsLogs).is_ok_and(|permit| covers(&permit)) {
+        if !caller
+            .known
+            .permit(Verb::AppsLogs)
+            .is_ok_and(|permit| covers(&permit))
+        {
             crash.logs.clear();
             crash.findings.clear();
         }
-        match known.permit(Verb::EventsRead) {
-            Ok(permit) => crash.changes.retain(|event| is_for(&shared, &permit, event)),
+        match caller.known.permit(Verb::EventsRead) {
+            Ok(permit) => {
+                let reading = Reading::with(&caller, permit);
+                crash.changes.retain(|event| reading.is_for(event));
+                let changes = crash.changes.into_iter();
+                crash.changes = changes.map(|event| reading.shown(event)).collect();
+            }
             Err(_) => crash.changes.clear(),
         }
         crash
@@ -81,13 +93,43 @@ pub(super) async fn show_crash(caller: Caller, Path((name, id)): Path<(String, S
     }
 }
 
-pub(super) async fn show_alerts(Caller { shared, .. }: Caller) -> Answer {
-    json(StatusCode::OK, &shared.alerts.view())
+/// Whether a caller may see what an alert is about: the machine, or an app that it sees.
+fn sees(caller: &Caller, verb: Verb, subject: &str) -> bool {
+    matches!(subject, "machine" | "all")
+        || caller
+            .known
+            .permit(verb)
+            .is_ok_and(|permit| is_reached(&caller.shared, &permit, subject))
 }
 
-pub(super) async fn list_deliveries(Caller { shared, .. }: Caller) -> Answer {
-    let alerts = shared.alerts.clone();
-    let deliveries = aside(move || alerts.deliveries()).await??;
+/// Without what is about apps that the caller does not see.
+pub(super) async fn show_alerts(caller: Caller) -> Answer {
+    let mut view = caller.shared.alerts.view();
+    view.firing
+        .retain(|alert| sees(&caller, Verb::AppsRead, &alert.subject));
+    view.silences
+        .retain(|silence| sees(&caller, Verb::AppsRead, &silence.app));
+    json(StatusCode::OK, &view)
+}
+
+/// Without messages that tell of apps that the caller does not see, and without lines of logs that it may not read.
+pub(super) async fn list_deliveries(caller: Caller) -> Answer {
+    let alerts = caller.shared.alerts.clone();
+    let mut deliveries = aside(move || alerts.deliveries()).await??;
+    deliveries.retain_mut(|delivery| {
+        let alerts = &mut delivery.message.alerts;
+        for alert in alerts.iter_mut() {
+            if let Some(crash) = &mut alert.crash
+                && !sees(&caller, Verb::AppsLogs, &alert.subject)
+            {
+                crash.lines.clear();
+                crash.findings.clear();
+            }
+        }
+        alerts
+            .iter()
+            .all(|alert| sees(&caller, Verb::AppsRead, &alert.subject))
+    });
     json(StatusCode::OK, &DeliveryList { deliveries })
 }
 

@@ -1,25 +1,31 @@
-//! `/v1` over the unix socket, and over TCP where the settings ask for it ([`tcp`]).
+//! `/v1` over the unix socket ([`local`]), and over TCP where the settings ask for it ([`tcp`]).
 //!
 //! One thread with a runtime of its own. On the unix socket the kernel tells who talks to us (peer credentials). What a
 //! caller may do is decided in [`gate`], before any handler.
 
 mod access;
 mod certificates;
+mod config;
+mod config_store;
 mod docs;
 mod error;
 pub(crate) mod exporter;
 mod fields;
 mod figures;
 mod gate;
+mod grants;
 mod inspect;
+mod local;
 mod machine;
 mod replay;
 mod routes;
 mod search;
+mod share;
 mod site;
 mod state;
 mod stream;
 pub(crate) mod tcp;
+mod written;
 
 pub(crate) use self::{gate::Guard, state::Feed};
 
@@ -31,17 +37,13 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    extract::{DefaultBodyLimit, connect_info::Connected},
-    serve::IncomingStream,
-};
+use axum::extract::DefaultBodyLimit;
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot, watch},
 };
 use upkeep_host::home::Home;
 
-use self::gate::Peer;
 use crate::{
     access::Access,
     apps::{directory::Directory, view::Usage},
@@ -77,6 +79,10 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) commands: mpsc::Sender<command::Request>,
     pub(crate) certificates: Arc<crate::certs::Certificates>,
+    /// The shared configuration.
+    pub(crate) config: Arc<crate::config::Configuration>,
+    /// What apps get of it.
+    pub(crate) supply: Arc<crate::supply::Supply>,
     /// How the listeners over TCP stand.
     pub(crate) listeners: tcp::Views,
     /// Where figures can be scraped besides.
@@ -105,14 +111,6 @@ impl Shared {
                 mpsc::error::TrySendError::Closed(_) => leaving(),
             })?;
         outcome.await.map_err(|_| leaving())?
-    }
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self::Local {
-            uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()),
-        }
     }
 }
 
@@ -197,27 +195,25 @@ pub(crate) fn start(shared: Shared) -> Result<Http, String> {
                     .layer(axum::middleware::map_response(error::in_our_form));
                 let (uses, door) = (Arc::clone(&shared), Arc::clone(&shared));
                 let (ending, ended) = watch::channel(false);
-                let local = tokio::task::LocalSet::new();
-                let tcp = local.run_until(tcp::serve(shared, router.clone(), ended));
-                let router = router.into_make_service_with_connect_info::<Peer>();
-                let served = axum::serve(listener, router).with_graceful_shutdown(async move {
+                let stop = async move {
                     // A dropped sender means the same.
                     let _ = stopped.await;
                     ending.send_replace(true);
+                };
+                let set = tokio::task::LocalSet::new();
+                let served = set.run_until(async {
+                    let here = local::serve(listener, Arc::clone(&shared), router.clone(), ended.clone());
+                    tokio::join!(here, tcp::serve(Arc::clone(&shared), router.clone(), ended), stop)
                 });
-                let served = async {
-                    let (served, ()) = tokio::join!(served.into_future(), tcp);
-                    served
-                };
-                let served = tokio::select! {
-                    served = served => served,
+                tokio::select! {
+                    _ = served => {}
                     // These never end by themselves.
-                    () = exporter => Ok(()),
-                    () = uses.access.write_uses() => Ok(()),
-                    () = keep_door(&door) => Ok(()),
-                };
-                if let Err(error) = served {
-                    crate::main_loop::note(&format!("the API has ended: {error}"));
+                    () = exporter => {}
+                    () = uses.access.write_uses() => {}
+                    () = keep_door(&door) => {}
+                    () = door.guard.tell_sums(&door.events) => {}
+                    () = door.config.follow() => {}
+                    () = door.config.look_after() => {}
                 }
             });
             drop(running);

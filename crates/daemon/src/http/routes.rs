@@ -20,14 +20,14 @@ use upkeep_api::{
     error::Code,
     routes::{OUTSIDE, ROUTES, Route},
 };
-use upkeep_model::{app::AppSpec, id::AppName};
+use upkeep_model::{access::Verb as Right, app::AppSpec, id::AppName};
 
 use super::{
-    Shared, access, certificates, docs,
+    Shared, access, certificates, config, config_store, docs,
     error::ApiError,
     exporter, fields, figures,
     gate::{self, Caller, Locked},
-    inspect, machine, replay, search, site, state, stream,
+    inspect, machine, replay, search, site, state, stream, written,
 };
 use crate::{
     apps::{directory::AppEntry, launch, schedule, selector, view},
@@ -67,6 +67,35 @@ fn handler(route: &Route) -> Option<MethodRouter<Locked>> {
         ("PUT", "/v1/certificates/authority") => routing::put(certificates::init),
         ("POST", "/v1/certificates/renew") => routing::post(certificates::renew),
         ("DELETE", "/v1/certificates/{serial}") => routing::delete(certificates::revoke),
+        ("PUT", "/v1/config/approvals") => routing::put(config::places::put_approvals),
+        ("POST", "/v1/config/auth") => routing::post(config_store::enable_auth),
+        ("POST", "/v1/config/changes") => routing::post(config::change),
+        ("GET", "/v1/config/diff") => routing::get(config::diff),
+        ("POST", "/v1/config/explain") => routing::post(config::exchange::explain),
+        ("GET", "/v1/config/export") => routing::get(config::exchange::export),
+        ("GET", "/v1/config/history") => routing::get(config::history),
+        ("POST", "/v1/config/import") => routing::post(config::exchange::import),
+        ("PUT", "/v1/config/keep") => routing::put(config::places::put_keep),
+        ("POST", "/v1/config/leases/{lease}/keep-alive") => routing::post(config::exchange::keep_alive),
+        ("GET", "/v1/config/proposals") => routing::get(config::places::proposals),
+        ("POST", "/v1/config/proposals/{proposal}/approve") => routing::post(config::places::approve),
+        ("POST", "/v1/config/proposals/{proposal}/refuse") => routing::post(config::places::refuse),
+        ("GET", "/v1/config/machines") => routing::get(config_store::machines),
+        ("POST", "/v1/config/machines") => routing::post(config_store::add_machine),
+        ("DELETE", "/v1/config/machines/{name}") => routing::delete(config_store::remove_machine),
+        ("POST", "/v1/config/migrate") => routing::post(config_store::migrate),
+        ("POST", "/v1/config/reseal") => routing::post(config::reseal),
+        ("POST", "/v1/config/rollback") => routing::post(config::rollback),
+        ("GET", "/v1/config/rules") => routing::get(config::rules),
+        ("PUT", "/v1/config/rules") => routing::put(config::put_rules),
+        ("GET", "/v1/config/schemas") => routing::get(config::places::schemas),
+        ("PUT", "/v1/config/schemas") => routing::put(config::places::put_schema),
+        ("GET", "/v1/config/status") => routing::get(config_store::status),
+        ("GET", "/v1/config/values") => routing::get(config::list),
+        ("GET", "/v1/config/values/{path}") => routing::get(config::show),
+        ("PUT", "/v1/config/values/{path}") => routing::put(config::put),
+        ("DELETE", "/v1/config/values/{path}") => routing::delete(config::delete),
+        ("GET", "/v1/config/watch") => routing::get(config::watch),
         ("GET", "/v1/daemon") => routing::get(show_daemon),
         ("POST", "/v1/daemon/kill") => routing::post(kill),
         ("POST", "/v1/daemon/shutdown") => routing::post(shutdown),
@@ -90,6 +119,7 @@ fn handler(route: &Route) -> Option<MethodRouter<Locked>> {
         ("POST", "/v1/selections/stop") => routing::post(stop),
         ("GET", "/v1/settings") => routing::get(machine::show_settings),
         ("PUT", "/v1/settings") => routing::put(machine::put_settings),
+        ("POST", "/v1/settings/explain") => routing::post(config::exchange::explain_settings),
         ("PUT", "/v1/snapshot") => routing::put(save),
         ("POST", "/v1/snapshot/restore") => routing::post(restore),
         ("GET", "/v1/tokens") => routing::get(access::list_tokens),
@@ -126,7 +156,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     }
     let mut router = Router::new();
     for (path, methods) in paths {
-        router = router.route(path, methods.fallback(method_not_allowed));
+        // Paths of values have slashes of their own.
+        let path = path.replace("{path}", "{*path}");
+        router = router.route(&path, methods.fallback(method_not_allowed));
     }
     router = router
         .fallback(not_found)
@@ -161,7 +193,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
 
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
     let bytes = serde_json::to_vec(body)
-        .map_err(|error| Refusal::new(Code::Internal, format!("failed to encode the answer: {error}")))?;
+        .map_err(|error| Refusal::new(Code::Internal, "failed to encode the answer").because(&error))?;
     Ok((status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response())
 }
 
@@ -190,11 +222,12 @@ pub(super) fn query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, ApiEr
         .map_err(|error| Refusal::new(Code::BadRequest, format!("failed to read the query: {error}")).into())
 }
 
-async fn list_apps(Caller { shared, permit, .. }: Caller, RawQuery(raw): RawQuery) -> Answer {
+async fn list_apps(caller: Caller, RawQuery(raw): RawQuery) -> Answer {
     let asked: AppsQuery = query(raw.as_deref())?;
     if asked.follow {
-        return Ok(state::follow(shared, permit, asked));
+        return Ok(state::follow(caller, asked)?);
     }
+    let Caller { shared, permit, .. } = caller;
     let apps = permit.visible(&shared.directory.read());
     let mut chosen = apps.iter().filter(|(name, entry)| {
         asked.after.as_deref().is_none_or(|after| name.as_str() > after)
@@ -224,12 +257,7 @@ async fn openapi(_: Caller) -> Answer {
         .await
         .map_err(std::io::Error::other)
         .flatten()
-        .map_err(|error| {
-            Refusal::new(
-                Code::Internal,
-                format!("failed to unpack the description: {error}"),
-            )
-        })?;
+        .map_err(|error| Refusal::new(Code::Internal, "failed to unpack the description").because(&error))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
@@ -349,9 +377,40 @@ fn log_sources(shared: &Shared, entry: &AppEntry) -> Vec<LogSource> {
         .collect()
 }
 
-async fn apply(Caller { shared, permit, .. }: Caller, headers: HeaderMap, body: Bytes) -> Answer {
+async fn apply(
+    Caller {
+        shared,
+        permit,
+        known,
+        ..
+    }: Caller,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let mut apply: Apply = parse_required(&body)?;
     apply.options.if_revision = if_match(&headers)?;
+    let unresolved = std::mem::take(&mut apply.unresolved);
+    let mut warnings = Vec::new();
+    if !unresolved.is_empty() {
+        // What lies outside the caller's reach is not told of.
+        let reading = known.permit(Right::AppsRead).ok();
+        let mut there = written::There::default();
+        for (name, entry) in shared.directory.read().iter() {
+            let namespace = &entry.record.spec.namespace;
+            if reading
+                .as_ref()
+                .is_some_and(|permit| permit.covers(name, namespace))
+            {
+                there.names.insert(name.clone());
+            }
+            if permit.covers(name, namespace) {
+                there.specs.insert(name.clone(), entry.record.spec.clone());
+            }
+        }
+        let resolved = machine::aside(move || written::work_out(unresolved, &there)).await??;
+        apply.apps.extend(resolved.apps);
+        warnings = resolved.warnings;
+    }
     if apply.options.if_revision.is_some() && apply.apps.len() != 1 {
         return Err(Refusal::new(
             Code::Invalid,
@@ -359,7 +418,9 @@ async fn apply(Caller { shared, permit, .. }: Caller, headers: HeaderMap, body: 
         )
         .into());
     }
-    let result = shared.execute(Command::Apply(apply), permit).await?;
+    let grants = super::grants::of(&shared, &known, &apply.apps).await?;
+    let mut result = shared.execute(Command::Apply(apply, grants), permit).await?;
+    result.warnings = warnings;
     let created = result.changes.iter().any(|change| change.what == What::Created) && result.event.is_some();
     json(
         if created {
@@ -462,6 +523,7 @@ const TIMES_MAX: usize = 1000;
 
 async fn show_daemon(Caller { shared, .. }: Caller) -> Answer {
     let view = DaemonView {
+        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         version: shared.version.clone(),
         daemon_pid: std::process::id(),
         keeper_pid: shared.greeting.pid,
@@ -539,26 +601,77 @@ async fn restore(Caller { shared, permit, .. }: Caller, body: Bytes) -> Answer {
     json(StatusCode::OK, &result)
 }
 
-/// Whether the caller may read an event: those of apps that it reaches, those of the machine if it reaches all.
-pub(super) fn is_for(shared: &Shared, permit: &Permit, event: &Event) -> bool {
+/// What a caller may read of the event log: events of apps that it reaches, those of the machine if it reaches all; and
+/// what tells of tokens, roles, certificates and settings only if it may see those.
+#[derive(Debug)]
+pub(super) struct Reading {
+    shared: Arc<Shared>,
+    permit: Permit,
+    /// Of the verbs that guard some events, those that it holds. Streams end when that changes.
+    held: Vec<Right>,
+    /// Where it may read the history of the shared configuration.
+    history: Option<Permit>,
+}
+
+impl Reading {
+    /// By the verb of the call.
+    pub(super) fn new(caller: &Caller) -> Self {
+        Self::with(caller, caller.permit.clone())
+    }
+
+    /// By another verb.
+    pub(super) fn with(caller: &Caller, permit: Permit) -> Self {
+        Self {
+            shared: Arc::clone(&caller.shared),
+            permit,
+            held: [Right::AccessRead, Right::SettingsRead]
+                .into_iter()
+                .filter(|verb| caller.known.permit(*verb).is_ok())
+                .collect(),
+            history: caller.known.permit(Right::ConfigHistory).ok(),
+        }
+    }
+
+    /// Whether it may read this one.
+    pub(super) fn is_for(&self, event: &Event) -> bool {
+        if event.guard() == Some(Right::ConfigHistory) {
+            return crate::config::may_read(event, self.history.as_ref());
+        }
+        if event.guard().is_some_and(|verb| !self.held.contains(&verb)) {
+            return false;
+        }
+        if self.permit.is_everywhere() {
+            return true;
+        }
+        let mut apps = event
+            .target
+            .split(' ')
+            .filter(|target| !target.is_empty())
+            .peekable();
+        apps.peek().is_some() && apps.all(|target| reaches(&self.shared, &self.permit, target))
+    }
+
+    /// An event that is for this caller, with what of it is for this caller.
+    pub(super) fn shown(&self, mut event: Event) -> Event {
+        if event.is_of_values() {
+            crate::config::mask(&mut event, self.history.as_ref());
+        }
+        event
+    }
+}
+
+/// Whether a permit reaches what a target names: an app, or one instance of it.
+pub(super) fn reaches(shared: &Shared, permit: &Permit, target: &str) -> bool {
     if permit.is_everywhere() {
         return true;
     }
-    let mut apps = event
-        .target
-        .split(' ')
-        .filter(|target| !target.is_empty())
-        .peekable();
-    apps.peek().is_some()
-        && apps.all(|target| {
-            let name = target.split_once(':').map_or(target, |(name, _)| name);
-            AppName::parse(name).is_ok_and(|name| {
-                shared
-                    .directory
-                    .get(&name)
-                    .is_some_and(|entry| permit.covers(&name, &entry.record.spec.namespace))
-            })
-        })
+    let name = target.split_once(':').map_or(target, |(name, _)| name);
+    AppName::parse(name).is_ok_and(|name| {
+        shared
+            .directory
+            .get(&name)
+            .is_some_and(|entry| permit.covers(&name, &entry.record.spec.namespace))
+    })
 }
 
 /// How many events are told at once: all that the journal keeps.
@@ -570,7 +683,6 @@ async fn events(caller: Caller, RawQuery(raw): RawQuery, headers: HeaderMap) -> 
 
 /// What the event log has, or what comes.
 pub(super) fn list_events(caller: &Caller, mut query: EventQuery, headers: &HeaderMap) -> Answer {
-    let Caller { shared, permit, .. } = caller;
     if let Some(id) = headers.get("last-event-id") {
         let id = id.to_str().ok().and_then(|id| id.parse().ok());
         query.after = Some(id.ok_or_else(|| {
@@ -581,20 +693,33 @@ pub(super) fn list_events(caller: &Caller, mut query: EventQuery, headers: &Head
             .hint("leave it out to begin anew")
         })?);
     }
+    let is_resumed = headers.contains_key("last-event-id");
+    // Before anything is read: what happens meanwhile comes behind it.
+    let gap = match query.after.filter(|_| query.follow || is_resumed) {
+        Some(after) => caller.shared.events.gap(after).map_err(Refusal::from)?,
+        None => None,
+    };
+    if let Some(gap) = &gap {
+        query.after = Some(gap.id);
+    }
     if query.follow {
-        return stream::events(shared, permit.clone(), query);
+        return stream::events(caller, query, gap);
     }
     let limit = query.limit.unwrap_or(100).min(EVENTS_MAX);
-    let events = shared
+    let reading = Reading::new(caller);
+    let mut events = caller
+        .shared
         .events
         .tail(limit, query.after.unwrap_or(0), &|event| {
-            event.is_asked_for(&query) && is_for(shared, permit, event)
+            event.is_asked_for(&query) && reading.is_for(event)
         })
         .map_err(Refusal::from)?;
+    events = events.into_iter().map(|event| reading.shown(event)).collect();
+    events.splice(..0, gap);
     json(StatusCode::OK, &EventList { events })
 }
 
-async fn logs(Caller { shared, permit, .. }: Caller, headers: HeaderMap, RawQuery(raw): RawQuery) -> Answer {
+async fn logs(caller: Caller, headers: HeaderMap, RawQuery(raw): RawQuery) -> Answer {
     let query: LogQuery = query(raw.as_deref())?;
     let selectors: Vec<String> = match query.apps.as_str() {
         "" => vec!["all".to_owned()],
@@ -602,8 +727,8 @@ async fn logs(Caller { shared, permit, .. }: Caller, headers: HeaderMap, RawQuer
     };
     let wanted = stream::wanted(&query, headers.get("last-event-id"))?;
     // Asked once now, so that a wrong name is an answer and not an empty stream.
-    list_logs(&shared, &permit, &selectors, query.stream)?;
-    stream::logs(shared, permit, selectors, query.stream, wanted)
+    list_logs(&caller.shared, &caller.permit, &selectors, query.stream)?;
+    stream::logs(caller, selectors, query.stream, wanted)
 }
 
 /// The logs that selectors mean.

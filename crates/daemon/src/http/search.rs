@@ -14,8 +14,8 @@ use upkeep_model::access::Verb;
 
 use super::{
     gate::Caller,
-    routes::{Answer, is_for, json, list_logs, query},
-    stream::{Reader, millis},
+    routes::{Answer, Reading, json, list_logs, query},
+    stream::{self, millis},
 };
 use crate::{
     apps::view,
@@ -84,7 +84,10 @@ pub(super) async fn search(caller: Caller, RawQuery(raw): RawQuery) -> Answer {
         limit,
     };
     // Logs are read from disks, by as many as may read logs at once.
-    let reader = wanted.logs.then(|| Reader::begin(false)).transpose()?;
+    let reader = wanted
+        .logs
+        .then(|| stream::reader(&caller.known, false))
+        .transpose()?;
     let here = Here::default();
     let gone = Arc::clone(&here.0);
     let answer = tokio::task::spawn_blocking(move || {
@@ -92,7 +95,7 @@ pub(super) async fn search(caller: Caller, RawQuery(raw): RawQuery) -> Answer {
         look(&caller, &wanted, &gone)
     })
     .await
-    .map_err(|error| Refusal::new(Code::Internal, format!("failed to search: {error}")))??;
+    .map_err(|error| Refusal::new(Code::Internal, "failed to search").because(&error))??;
     json(StatusCode::OK, &answer)
 }
 
@@ -147,7 +150,7 @@ fn look(caller: &Caller, wanted: &Wanted, gone: &Arc<AtomicBool>) -> Result<Sear
             continue;
         }
         let hits = match caller.known.permit(verb) {
-            Ok(permit) if verb == Verb::EventsRead => in_events(caller, &permit, wanted)?,
+            Ok(permit) if verb == Verb::EventsRead => in_events(caller, permit, wanted)?,
             Ok(permit) => in_logs(caller, &permit, wanted, gone)?,
             Err(_) => {
                 answer.partial.push(format!("{place}: not held"));
@@ -165,7 +168,7 @@ fn look(caller: &Caller, wanted: &Wanted, gone: &Arc<AtomicBool>) -> Result<Sear
 fn in_docs(wanted: &Wanted) -> Result<Vec<Hit>, Refusal> {
     let reference = upkeep_docs::own::Searched::new().map_err(|troubles| {
         let why = troubles.first().map(ToString::to_string).unwrap_or_default();
-        Refusal::new(Code::Internal, format!("failed to read the reference: {why}"))
+        Refusal::new(Code::Internal, "failed to read the reference").because(&why)
     })?;
     let found = reference.find(&wanted.needle, wanted.limit);
     let hits = found.into_iter().map(|page| Hit {
@@ -231,17 +234,16 @@ fn in_instances(caller: &Caller, needle: &str) -> Vec<Hit> {
     hits
 }
 
-fn in_events(caller: &Caller, permit: &Permit, wanted: &Wanted) -> Result<Vec<Hit>, Refusal> {
+fn in_events(caller: &Caller, permit: Permit, wanted: &Wanted) -> Result<Vec<Hit>, Refusal> {
     let line = |event: &upkeep_api::body::Event| {
         format!(
             "{} {}: {} {} ({})",
             event.what, event.target, event.why, event.result, event.who
         )
     };
+    let reading = Reading::with(caller, permit);
     let newest = caller.shared.events.tail(EVENTS, 0, &|event| {
-        event.at >= wanted.since
-            && is_for(&caller.shared, permit, event)
-            && holds(&line(event), &wanted.needle)
+        event.at >= wanted.since && reading.is_for(event) && holds(&line(event), &wanted.needle)
     })?;
     let hits = newest.iter().rev().take(wanted.limit).map(|event| Hit {
         kind: Kind::Event,
@@ -299,8 +301,9 @@ fn in_logs(
         list: &list,
         cut: &|| caller.shared.cutter.cut(),
     };
-    read::run(&around, &asked, &mut sink)
-        .map_err(|error| Refusal::new(Code::Unavailable, format!("failed to read logs: {error}")))?;
+    read::run(&around, &asked, &mut sink).map_err(|error| {
+        Refusal::new(Code::Unavailable, format!("failed to read logs: {error}")).because(&error)
+    })?;
     hits.reverse();
     Ok(hits)
 }

@@ -78,11 +78,10 @@ fn answer(asset: &'static Asset, method: &Method, headers: &HeaderMap) -> Respon
     }
     match asset.plain() {
         Ok(bytes) => ([tag, kind], bytes).into_response(),
-        Err(error) => ApiError(Refusal::new(
-            Code::Internal,
-            format!("failed to unpack `{}`: {error}", asset.path),
-        ))
-        .into_response(),
+        Err(error) => {
+            let text = format!("failed to unpack `{}`", asset.path);
+            ApiError(Refusal::new(Code::Internal, text).because(&error)).into_response()
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `GET /v1/apps?follow=true`: all apps, and then what changes.
 //!
-//! One task looks at the apps twice a second while anybody follows, and once for all who do: it encodes an app only if
-//! something about it has changed that is worth telling ([`worth`]). Followers get what they may see. Events have an
+//! One task looks at the apps twice a second while anybody follows, and soon after every event, once for all who do: it tells
+//! of an app only if something about it has changed that is worth telling ([`worth`]). Followers get what they may see. Events have an
 //! id of this daemon's run and a number; whoever comes back with one is told all apps anew, which loses nothing and is
 //! the same for a client that was away for a second and one that was away for a day.
 
@@ -15,15 +15,19 @@ use std::{
 };
 
 use axum::response::Response;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast::error::RecvError, mpsc, watch};
 use upkeep_api::body::{AppView, AppsChange, AppsQuery};
 use upkeep_model::id::AppName;
 
-use super::{Shared, stream};
-use crate::{apps::view, command::Permit};
+use super::{Shared, gate::Caller, share::Pool, stream};
+use crate::{apps::view, command::Refusal};
 
-/// Between two looks.
+/// Between two looks, where nothing happens.
 const STEP: Duration = Duration::from_millis(500);
+/// From an event to the look: what it changed is seen then, and many events are one look.
+const SOON: Duration = Duration::from_millis(60);
+/// And for each app that is looked at.
+const EACH: Duration = Duration::from_micros(200);
 /// A follower that hears nothing for so long hears a comment.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -63,9 +67,23 @@ impl Feed {
         // What is kept here must not keep the looker alive.
         *looker = Some(receiver.clone());
         let shared = Arc::clone(shared);
+        let mut events = shared.events.subscribe();
         let looking = async move {
             loop {
-                tokio::time::sleep(STEP).await;
+                tokio::select! {
+                    // Cancel-safe: both only wait.
+                    () = tokio::time::sleep(STEP) => {}
+                    event = events.recv() => match event {
+                        Err(RecvError::Closed) => tokio::time::sleep(STEP).await,
+                        // The more there is to look at, the rarer.
+                        Ok(_) | Err(RecvError::Lagged(_)) => {
+                            let apps = u32::try_from(sender.borrow().len()).unwrap_or(u32::MAX);
+                            tokio::time::sleep((SOON + EACH.saturating_mul(apps)).min(STEP)).await;
+                        }
+                    },
+                }
+                // What has happened up to here is seen by this look.
+                events = shared.events.subscribe();
                 {
                     // The one above is always there.
                     let mut looker = shared
@@ -134,12 +152,18 @@ fn worth(view: &AppView) -> AppView {
     view
 }
 
+/// Those who follow.
+static FOLLOWERS: Pool = Pool::new("follow apps", 1024, "close some pages that show them");
+
 /// Follows.
-pub(super) fn follow(shared: Arc<Shared>, permit: Permit, asked: AppsQuery) -> Response {
+pub(super) fn follow(caller: Caller, asked: AppsQuery) -> Result<Response, Refusal> {
+    let share = FOLLOWERS.enter(&caller.known)?;
+    let Caller { shared, permit, .. } = caller;
     let (sender, receiver) = mpsc::channel(stream::CHUNKS);
     let mut picture = shared.feed.join(&shared);
     let run = shared.started_ms;
     let follow = async move {
+        let _share = share;
         let is_asked = |name: &AppName, view: &AppView| {
             permit.covers(name, &view.namespace)
                 && asked
@@ -161,6 +185,18 @@ pub(super) fn follow(shared: Arc<Shared>, permit: Permit, asked: AppsQuery) -> R
                     continue;
                 }
                 newest = newest.max(seen.number);
+                if whole && let Some(entry) = shared.directory.get(name) {
+                    // Times and figures of it may be of long ago. What else has changed since is told by the next look: else
+                    // one that changes back before it would stay as it was for a moment.
+                    let fresh = view::app(name, &entry, &shared.usage);
+                    change.apps.push(if worth(&fresh) == worth(&seen.view) {
+                        fresh
+                    } else {
+                        AppView::clone(&seen.view)
+                    });
+                    told.insert(name.clone(), seen.number);
+                    continue;
+                }
                 if told.insert(name.clone(), seen.number) != Some(seen.number) {
                     change.apps.push(AppView::clone(&seen.view));
                 }
@@ -204,5 +240,5 @@ pub(super) fn follow(shared: Arc<Shared>, permit: Permit, asked: AppsQuery) -> R
         reason = "ends with its client, on the HTTP runtime, which owns nothing else"
     )]
     drop(tokio::spawn(follow));
-    stream::answer(stream::SSE, receiver)
+    Ok(stream::answer(stream::SSE, receiver))
 }

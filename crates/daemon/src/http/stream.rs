@@ -2,10 +2,10 @@
 
 use std::{
     convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -13,31 +13,38 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use futures_util::stream;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 use upkeep_api::{
-    body::{EventQuery, LogLine, LogQuery, Stream, UnixTime},
+    body::{Event, EventQuery, LogLine, LogQuery, Stream, UnixTime},
     error::Code,
 };
 
 use super::{
-    Shared,
     error::ApiError,
-    routes::{is_for, list_logs},
+    gate::Caller,
+    routes::{Reading, list_logs},
+    share::{Pool, Share},
 };
 use crate::{
-    command::{Permit, Refusal},
+    access::Known,
+    command::Refusal,
     logs::read::{self, Wanted, marks::Marks},
 };
 
 /// A stream in which nothing happens for so long says so, in a comment.
-const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How many chunks may wait for a slow client.
 pub(super) const CHUNKS: usize = 16;
 /// How many may read logs at once, each on a thread.
 pub(super) const READERS: usize = 192;
 /// How many of them may follow: the rest is for those who read and go.
 const FOLLOWERS: usize = 128;
+/// How many may follow events.
+const EVENT_FOLLOWERS: usize = 3000;
+/// So long nothing of a stream may be taken; what there is to take comes with every [`HEARTBEAT`] at the latest.
+const STALLED: Duration = Duration::from_mins(1);
+/// Between two looks at that.
+const LOOK: Duration = Duration::from_secs(15);
 /// So many of the newest lines may be asked for.
 const LINES_MAX: usize = 1_000_000;
 /// Lines are gathered into chunks of about this size.
@@ -53,15 +60,144 @@ pub(super) fn millis(seconds: UnixTime) -> u64 {
     (seconds * 1000.0) as u64
 }
 
+/// A stream that is under way, as its watch sees it ([`watch`](Tap::watch)). It lies in the extensions of its answer.
+#[derive(Clone, Debug)]
+pub(super) struct Tap(Arc<Pipe>);
+
+#[derive(Debug)]
+struct Pipe {
+    chunks: Mutex<Chunks>,
+    /// The client has gone, or has all of it.
+    ended: Notify,
+}
+
+#[derive(Debug)]
+struct Chunks {
+    waiting: mpsc::Receiver<Bytes>,
+    /// How often the connection had room for one.
+    looks: u64,
+    /// Whoever waits for one.
+    reader: Option<Waker>,
+    is_over: bool,
+}
+
+impl Pipe {
+    fn chunks(&self) -> std::sync::MutexGuard<'_, Chunks> {
+        self.chunks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Ends the stream at both ends, and lets go of what waits.
+    fn close(&self) {
+        let mut chunks = self.chunks();
+        chunks.is_over = true;
+        chunks.waiting.close();
+        while chunks.waiting.try_recv().is_ok() {}
+        if let Some(reader) = chunks.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+impl Tap {
+    /// Waits until nothing was taken for [`STALLED`] of what there was to take.
+    async fn stalled(&self) {
+        let mut seen: Option<(u64, Instant)> = None;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let chunks = self.0.chunks();
+            // The end is something to take as well.
+            let waits = !chunks.waiting.is_empty() || chunks.waiting.is_closed();
+            seen = match seen {
+                _ if !waits => None,
+                Some((looks, since)) if looks == chunks.looks => {
+                    if since.elapsed() >= STALLED {
+                        return;
+                    }
+                    Some((looks, since))
+                }
+                _ => Some((chunks.looks, Instant::now())),
+            };
+        }
+    }
+
+    /// Ends the stream when `end` says so, or when its client takes nothing of it: then the connection hears of that,
+    /// as a stream of HTTP/2 whose window is shut cannot be ended by what is sent in it. Without `connection` a client
+    /// may take its time.
+    pub(super) async fn watch(self, end: impl Future<Output = ()>, connection: Option<Stalled>) {
+        let stalled = async {
+            match &connection {
+                Some(_) => self.stalled().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // Cancel-safe: all of it only waits.
+            () = self.0.ended.notified() => return,
+            () = end => {}
+            () = stalled => {
+                if let Some(connection) = &connection {
+                    connection.0.notify_one();
+                }
+            }
+        }
+        self.0.close();
+    }
+}
+
+/// How a connection hears that one of its streams is not taken.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stalled(Arc<Notify>);
+
+impl Stalled {
+    pub(super) async fn heard(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// The body of a stream.
+#[derive(Debug)]
+struct Poured(Arc<Pipe>);
+
+impl futures_util::Stream for Poured {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut chunks = self.0.chunks();
+        if chunks.is_over {
+            return Poll::Ready(None);
+        }
+        chunks.looks += 1;
+        let chunk = chunks.waiting.poll_recv(cx);
+        if chunk.is_pending() {
+            chunks.reader = Some(cx.waker().clone());
+        }
+        chunk.map(|chunk| chunk.map(Ok))
+    }
+}
+
+impl Drop for Poured {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.ended.notify_one();
+    }
+}
+
 pub(super) fn answer(kind: &'static str, chunks: mpsc::Receiver<Bytes>) -> Response {
-    let stream = stream::unfold(chunks, |mut chunks| async move {
-        chunks
-            .recv()
-            .await
-            .map(|chunk| (Ok::<_, Infallible>(chunk), chunks))
+    let pipe = Arc::new(Pipe {
+        chunks: Mutex::new(Chunks {
+            waiting: chunks,
+            looks: 0,
+            reader: None,
+            is_over: false,
+        }),
+        ended: Notify::new(),
     });
     let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")];
-    (headers, Body::from_stream(stream)).into_response()
+    let mut response = (headers, Body::from_stream(Poured(Arc::clone(&pipe)))).into_response();
+    response.extensions_mut().insert(Tap(pipe));
+    response
 }
 
 pub(super) const SSE: &str = "text/event-stream";
@@ -84,37 +220,26 @@ pub(super) fn append(buffer: &mut Vec<u8>, sse: bool, id: Option<&str>, item: &i
     buffer.extend_from_slice(if sse { b"\n\n" } else { b"\n" });
 }
 
-/// A thread that reads logs for somebody.
-pub(super) struct Reader(&'static AtomicUsize);
+/// How a user makes room for one more who reads logs.
+const HINT: &str = "end some `upkeep logs`, and try again";
+/// Those who read logs and go.
+static READ: Pool = Pool::new("read logs", READERS - FOLLOWERS, HINT);
+/// Those who read logs and stay.
+static FOLLOW: Pool = Pool::new("follow logs", FOLLOWERS, HINT);
+/// Those who follow events.
+static EVENTS: Pool = Pool::new(
+    "follow events",
+    EVENT_FOLLOWERS,
+    "end some `upkeep events --follow`",
+);
 
-impl Reader {
-    /// Readers at work; followers, who stay, among them.
-    const fn counters() -> &'static [AtomicUsize; 2] {
-        static AT_WORK: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
-        &AT_WORK
-    }
-
-    /// Refuses one more than there may be: without a thread it would wait in silence until another reader ends.
-    pub(super) fn begin(follow: bool) -> Result<Self, Refusal> {
-        let counter = &Self::counters()[usize::from(follow)];
-        let most = if follow { FOLLOWERS } else { READERS - FOLLOWERS };
-        let taken = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-            (count < most).then_some(count + 1)
-        });
-        match taken {
-            Ok(_) => Ok(Self(counter)),
-            Err(_) => Err(Refusal::new(
-                Code::Unavailable,
-                format!("refused: {most} others read logs already, or do not read what they asked for"),
-            )
-            .hint("end some `upkeep logs`, and try again")),
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+/// A thread that reads logs for somebody. Refuses one more than there may be: without a thread it would wait in silence
+/// until another reader ends.
+pub(super) fn reader(caller: &Known, follow: bool) -> Result<Share, Refusal> {
+    if follow {
+        FOLLOW.enter(caller)
+    } else {
+        READ.enter(caller)
     }
 }
 
@@ -166,13 +291,13 @@ pub(super) fn wanted(query: &LogQuery, last: Option<&HeaderValue>) -> Result<Wan
 
 /// Log lines. Reads on a blocking thread; a client that is slow makes the reader wait, a client that is gone ends it.
 pub(super) fn logs(
-    shared: Arc<Shared>,
-    permit: Permit,
+    caller: Caller,
     selectors: Vec<String>,
     only: Option<Stream>,
     mut wanted: Wanted,
 ) -> Result<Response, ApiError> {
-    let reader = Reader::begin(wanted.follow)?;
+    let reader = reader(&caller.known, wanted.follow)?;
+    let Caller { shared, permit, .. } = caller;
     let (sender, receiver) = mpsc::channel(CHUNKS);
     let sse = wanted.follow;
     let client = sender.clone();
@@ -221,8 +346,11 @@ pub(super) fn logs(
     Ok(answer(if sse { SSE } else { JSON_LINES }, receiver))
 }
 
-/// Events: what is in the journal after `query.after`, then what comes.
-pub(super) fn events(shared: &Arc<Shared>, permit: Permit, query: EventQuery) -> Result<Response, ApiError> {
+/// Events: what is in the journal after `query.after`, then what comes. `gap`: is told first.
+pub(super) fn events(caller: &Caller, query: EventQuery, gap: Option<Event>) -> Result<Response, ApiError> {
+    let share = EVENTS.enter(&caller.known)?;
+    let shared = &caller.shared;
+    let reading = Reading::new(caller);
     let (sender, receiver) = mpsc::channel(CHUNKS);
     // Subscribed before the journal is read: an event may come twice, which its id tells, but none is missed.
     let mut live = shared.events.subscribe();
@@ -236,18 +364,23 @@ pub(super) fn events(shared: &Arc<Shared>, permit: Permit, query: EventQuery) ->
     let past = shared
         .events
         .tail(limit, query.after.unwrap_or(0), &|event| {
-            event.is_asked_for(&query) && is_for(shared, &permit, event)
+            event.is_asked_for(&query) && reading.is_for(event)
         })
         .map_err(Refusal::from)?;
     let mut last = query.after.unwrap_or(0);
-    let shared = Arc::clone(shared);
     let follow = async move {
+        let _share = share;
         // What is not for this caller must not keep it from hearing anything.
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let mut buffer = Vec::new();
-        for event in past {
+        for event in gap.into_iter().chain(past) {
             last = event.id;
-            append(&mut buffer, true, Some(&event.id.to_string()), &event);
+            append(
+                &mut buffer,
+                true,
+                Some(&event.id.to_string()),
+                &reading.shown(event),
+            );
         }
         loop {
             if !buffer.is_empty() && sender.send(std::mem::take(&mut buffer).into()).await.is_err() {
@@ -259,10 +392,10 @@ pub(super) fn events(shared: &Arc<Shared>, permit: Permit, query: EventQuery) ->
                     Ok(event)
                         if event.id > last
                             && event.is_asked_for(&query)
-                            && is_for(&shared, &permit, &event) =>
+                            && reading.is_for(&event) =>
                     {
                         last = event.id;
-                        append(&mut buffer, true, Some(&event.id.to_string()), &event);
+                        append(&mut buffer, true, Some(&event.id.to_string()), &reading.shown(event));
                     }
                     Ok(_) => {}
                     // Too slow: hang up; the client resumes from its last id.

@@ -20,17 +20,22 @@ mod target;
 use std::{
     collections::HashSet,
     io,
+    net::SocketAddr,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::{net::TcpStream, sync::mpsc};
 use tokio_tungstenite::tungstenite::Bytes;
 use upkeep_api::error::Code;
 
 use self::session::{Session, SessionError};
 use crate::command::Refusal;
+
+/// How long a program may take to close its inspector, and between two looks.
+const CLOSING: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +100,8 @@ impl Drop for Claim {
 pub(crate) struct Ready {
     pub(crate) pid: u32,
     session: Session,
+    /// Where it is inspected.
+    address: SocketAddr,
     /// We opened the inspector, so we close it.
     opened: bool,
     _claim: Claim,
@@ -138,6 +145,7 @@ pub(crate) async fn open(instance: u32, what: &str) -> Result<Ready, Refusal> {
     Ok(Ready {
         pid,
         session,
+        address,
         opened,
         _claim: claim,
     })
@@ -165,11 +173,24 @@ impl Ready {
     /// Closes the inspector, if we had it opened. Whether it is as it was.
     pub(crate) async fn close(mut self) -> bool {
         if self.opened {
-            return self.session.close_inspector().await;
+            // The program closes it a moment later. Whoever comes next must not find it open and be hung up on with it.
+            return self.session.close_inspector().await && is_closed(self.address).await;
         }
         self.session.leave().await;
         true
     }
+}
+
+/// Waits until nobody listens there any more; whether that is so.
+async fn is_closed(address: SocketAddr) -> bool {
+    let until = Instant::now() + CLOSING;
+    while TcpStream::connect(address).await.is_ok() {
+        if Instant::now() >= until {
+            return false;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    true
 }
 
 async fn run(session: &mut Session, recording: Recording, pieces: &Pieces) -> Result<u64, SessionError> {

@@ -7,15 +7,15 @@
 //!
 //! [OpenMetrics 1.0]: https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
-use upkeep_model::state::Actual;
+use upkeep_model::{id::AppName, state::Actual};
 
 use super::{
     All, Latest, Metrics, SeriesName,
     columns::{host, instance},
 };
-use crate::apps::directory::Directory;
+use crate::apps::directory::AppEntry;
 
 /// Which spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,10 +116,10 @@ pub(crate) struct Shown {
     pub(crate) latest: Option<Latest>,
 }
 
-/// Everything there is now. `now_ms`: of the monotonic and of the real clock.
+/// Everything there is now of these apps. `now_ms`: of the monotonic and of the real clock.
 pub(crate) fn page(
     metrics: &Metrics,
-    directory: &Directory,
+    apps: &BTreeMap<AppName, AppEntry>,
     version: &str,
     started_unix_ms: u64,
     format: Format,
@@ -150,19 +150,23 @@ pub(crate) fn page(
             page.sample(&[], now_ms.0.saturating_sub(all.at_ms) as f64 / 1000.0);
         }
         machine(&mut page, all);
-        let shown = shown(directory, all, now_ms);
+        let shown = shown(apps, all, now_ms);
         page.family("upkeep_apps", Kind::Gauge, "", "Apps there are.");
-        page.sample(&[], directory.read().len() as f64);
+        page.sample(&[], apps.len() as f64);
         instances(&mut page, &shown);
     });
     page.text.push_str("# EOF\n");
     page.text
 }
 
-/// Every instance there is. `now_ms`: of the monotonic and of the real clock.
-pub(crate) fn shown(directory: &Directory, all: &All, (monotonic_ms, unix_ms): (u64, u64)) -> Vec<Shown> {
+/// Every instance of these apps. `now_ms`: of the monotonic and of the real clock.
+pub(crate) fn shown(
+    apps: &BTreeMap<AppName, AppEntry>,
+    all: &All,
+    (monotonic_ms, unix_ms): (u64, u64),
+) -> Vec<Shown> {
     let mut shown = Vec::new();
-    for (app, entry) in directory.read().iter() {
+    for (app, entry) in apps {
         for status in &entry.status.borrow().instances {
             let view = &status.view;
             let name = SeriesName {
@@ -371,8 +375,8 @@ mod tests {
 
     fn both() -> [String; 2] {
         let metrics = Metrics::open(None);
-        let directory = Directory::default();
-        [Format::Open, Format::Text].map(|format| page(&metrics, &directory, "1 \"x\"\\", 5, format, (0, 0)))
+        let apps = BTreeMap::new();
+        [Format::Open, Format::Text].map(|format| page(&metrics, &apps, "1 \"x\"\\", 5, format, (0, 0)))
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl Figures {
             let ago = now_ms.0.saturating_sub(all.at_ms);
             let at = now_ms.1.saturating_sub(ago) * NS_PER_MS;
             let when = When { start: self.boot, at };
-            let shown = openmetrics::shown(directory, all, now_ms);
+            let shown = openmetrics::shown(&directory.read(), all, now_ms);
             (all.at_ms, at, shown, of_host(all, when))
         });
         if looked == 0 || looked == self.told {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use upkeep_api::{
     error::Code,
     settings::{SettingsPut, SettingsResult, SettingsView},
@@ -134,9 +134,8 @@ impl Holder {
             version: VERSION,
             settings: settings.clone(),
         };
-        let bytes = serde_json::to_vec(&record).map_err(|error| {
-            Refusal::new(Code::Internal, format!("failed to encode the settings: {error}"))
-        })?;
+        let bytes = serde_json::to_vec(&record)
+            .map_err(|error| Refusal::new(Code::Internal, "failed to encode the settings").because(&error))?;
         let txn = Txn {
             // Whoever was faster has changed what the differences above are from.
             conditions: vec![Condition {
@@ -152,17 +151,12 @@ impl Holder {
             "changes".to_owned(),
             serde_json::to_value(&changes).unwrap_or_default(),
         );
-        let (sender, receiver) = oneshot::channel();
         let (current, newest) = (self.current.clone(), Arc::clone(&self.revision));
-        // What is stored holds, also if whoever asked has gone away meanwhile.
-        self.events.commit(txn, event, move |result| {
-            if let Ok((revision, _)) = result {
-                *newest.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = revision;
-                current.send_replace(Arc::new(settings));
-            }
-            let _ = sender.send(result);
-        });
-        let (revision, event) = receiver.await.unwrap_or(Err(StoreError::Closed))?;
+        let stored = move |revision| {
+            *newest.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = revision;
+            current.send_replace(Arc::new(settings));
+        };
+        let (revision, event) = self.events.commit_then(txn, event, stored).await?;
         Ok(SettingsResult {
             changes,
             revision,

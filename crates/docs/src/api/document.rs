@@ -7,10 +7,9 @@ use std::{fs, path::Path};
 use serde_json::{Map, Value};
 use upkeep_model::file::Position;
 
-use crate::{
-    page::Method,
-    trouble::{Trouble, did_you_mean},
-};
+use upkeep_schema::{at_reference, did_you_mean};
+
+use crate::{page::Method, trouble::Trouble};
 
 /// Larger documents are not read.
 const MAX_BYTES: usize = 64 << 20;
@@ -459,19 +458,6 @@ pub(crate) fn follow<'a>(root: &'a Value, value: &'a Value) -> Result<&'a Value,
         value = at_reference(root, reference)?;
     }
     Err("its references lead in a circle".to_owned())
-}
-
-/// What `#/components/…` names.
-pub(crate) fn at_reference<'a>(root: &'a Value, reference: &str) -> Result<&'a Value, String> {
-    let shown = reference.escape_debug();
-    let Some(pointer) = reference.strip_prefix('#') else {
-        return Err(format!(
-            "the reference `{shown}` leads out of the file: only those within it are followed"
-        ));
-    };
-    let pointer = crate::encode::percent_decode(pointer);
-    root.pointer(&pointer)
-        .ok_or_else(|| format!("the reference `{shown}` leads nowhere"))
 }
 
 /// The line of a chain of keys: the first line that is `key:` below that of the key before. Only to point at.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::document::at_reference;
+use upkeep_schema::at_reference;
 
 /// Values within values: deeper than this nothing is made.
 const MAX_DEPTH: usize = 12;
@@ -251,7 +251,7 @@ fn text(schema: &Map<String, Value>, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::schema::{Judge, Way};
+    use upkeep_schema::{Judge, Way};
 
     #[test]
     fn what_is_made_fits() {

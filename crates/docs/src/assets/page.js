@@ -1,6 +1,8 @@
 (() => {
   "use strict";
   const $ = (id) => document.getElementById(id);
+  // The page's own parts; anchors of pages never start so.
+  const own = (name) => $(`--${name}`);
   const all = (query, within = document) => [...within.querySelectorAll(query)];
   const make = (name, properties, ...children) => {
     const element = Object.assign(document.createElement(name), properties);
@@ -10,37 +12,37 @@
   // A page from a file may have no storage.
   const kept = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
   const keep = (key, value) => { try { localStorage.setItem(key, value); } catch { /* forgotten, then */ } };
-  const say = (text) => { $("said").textContent = text; };
+  const say = (text) => { own("said").textContent = text; };
   const root = document.documentElement;
   const pages = all("details.page");
   root.classList.add("scripted");
-  $("search").closest(".tools").hidden = false;
-  $("filter").parentElement.hidden = false;
+  own("search").closest(".tools").hidden = false;
+  own("filter").parentElement.hidden = false;
 
   // Words, as the maker of the index takes them.
   const words = (text) => text.toLowerCase().split(/[^\p{Alphabetic}\p{N}]+/u).filter(Boolean).map((word) => word.slice(0, 32));
 
   // The filter of the sidebar.
-  const entries = all("#nav li").map((element) => {
+  const entries = all("#--nav li").map((element) => {
     const link = element.querySelector("a");
     return { element, text: `${link.textContent} ${link.dataset.path}`.toLowerCase() };
   });
-  $("filter").addEventListener("input", () => {
-    const wanted = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  own("filter").addEventListener("input", () => {
+    const wanted = own("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const { element, text } of entries) {
       element.hidden = !wanted.every((word) => text.includes(word));
       shown += element.hidden ? 0 : 1;
     }
-    for (const group of all("#nav .group")) group.hidden = all("li", group).every((element) => element.hidden);
-    $("none").hidden = shown > 0;
+    for (const group of all("#--nav .group")) group.hidden = all("li", group).every((element) => element.hidden);
+    own("none").hidden = shown > 0;
     say(`${shown} of ${entries.length} pages`);
   });
 
   // Places: `#anchor` opens what it names.
   const menu = (open) => {
-    $("nav").classList.toggle("open", open);
-    $("menu").setAttribute("aria-expanded", String(open));
+    own("nav").classList.toggle("open", open);
+    own("menu").setAttribute("aria-expanded", String(open));
   };
   const go = () => {
     let id = location.hash.slice(1);
@@ -50,7 +52,7 @@
     if (!page) return;
     page.open = true;
     menu(false);
-    for (const link of all("#nav li a")) {
+    for (const link of all("#--nav li a")) {
       if (link.getAttribute("href") === `#${page.dataset.anchor}`) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
     }
@@ -68,13 +70,13 @@
       try { history.replaceState(null, "", `#${summary.parentElement.dataset.anchor}`); } catch { /* from a file */ }
     }
   });
-  $("menu").addEventListener("click", () => {
-    const open = !$("nav").classList.contains("open");
+  own("menu").addEventListener("click", () => {
+    const open = !own("nav").classList.contains("open");
     menu(open);
-    if (open) $("filter").focus();
+    if (open) own("filter").focus();
   });
-  $("open").addEventListener("click", () => { for (const page of pages) page.open = true; });
-  $("close").addEventListener("click", () => { for (const page of pages) page.open = false; });
+  own("open").addEventListener("click", () => { for (const page of pages) page.open = true; });
+  own("close").addEventListener("click", () => { for (const page of pages) page.open = false; });
 
   // Print all of it.
   let closed = [];
@@ -89,11 +91,11 @@
   const paint = (theme) => {
     if (theme === "auto") delete root.dataset.theme;
     else root.dataset.theme = theme;
-    $("theme").textContent = `Theme: ${theme}`;
+    own("theme").textContent = `Theme: ${theme}`;
   };
   let theme = themes.includes(kept("docs-theme")) ? kept("docs-theme") : "auto";
   paint(theme);
-  $("theme").addEventListener("click", () => {
+  own("theme").addEventListener("click", () => {
     theme = themes[(themes.indexOf(theme) + 1) % themes.length];
     paint(theme);
     keep("docs-theme", theme);
@@ -175,7 +177,7 @@
   if (names.length) choose(names.includes(kept("docs-language")) ? kept("docs-language") : names[0]);
 
   // Search in the index that was made with the page.
-  const index = JSON.parse($("index").textContent);
+  const index = JSON.parse(own("index").textContent);
   const find = (wanted) => {
     let found = null;
     for (const word of wanted.slice(0, 16)) {
@@ -221,8 +223,8 @@
     return out;
   };
   const search = () => {
-    const wanted = words($("search").value);
-    const results = $("results");
+    const wanted = words(own("search").value);
+    const results = own("results");
     results.replaceChildren();
     results.hidden = wanted.length === 0;
     if (!wanted.length) return;
@@ -239,16 +241,16 @@
     }
     results.append(make("h2", {}, told), list);
   };
-  $("search").addEventListener("input", search);
+  own("search").addEventListener("input", search);
   document.addEventListener("keydown", (event) => {
     const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName ?? "");
     if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
       event.preventDefault();
-      $("search").focus();
+      own("search").focus();
     } else if (event.key === "Escape") {
       menu(false);
-      if ($("search").value) {
-        $("search").value = "";
+      if (own("search").value) {
+        own("search").value = "";
         search();
       }
     }

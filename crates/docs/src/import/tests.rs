@@ -151,3 +151,84 @@ fn posts_and_broken_pages_are_refused() {
     fs::create_dir(dir.path().join("_posts")).expect("a folder");
     import(&document(API), dir.path(), false).expect_err("refused");
 }
+
+#[test]
+fn what_a_person_hid_stays_hidden() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let folder = dir.path();
+    import(&document(API), folder, false).expect("imported");
+    let hidden = folder.join("things-post.md");
+    let text = fs::read_to_string(&hidden).expect("a page");
+    let text = text.replacen("---\n", "---\npublished: false\n", 1);
+    let text = text.replace("Creates a thing.", "Not yet.");
+    fs::write(&hidden, &text).expect("changed");
+    let imported = import(&document(API), folder, false).expect("imported");
+    assert_eq!(imported.written, [] as [PathBuf; 0]);
+    assert_eq!(imported.kept, [hidden.as_path()]);
+    assert_eq!(fs::read_to_string(&hidden).expect("a page"), text);
+    // The check does not say that importing would help.
+    let mut troubles = Vec::new();
+    let site = Site::read(folder, &mut troubles).expect("a site");
+    let bodies = check::links(&site, &mut troubles);
+    check::api(&site, &bodies, &document(API), &mut troubles);
+    let [trouble] = &troubles[..] else {
+        panic!("{troubles:?}")
+    };
+    assert_eq!(trouble.message, "POST /things has no page");
+    assert_eq!(
+        trouble.hint.as_deref(),
+        Some(&*format!(
+            "`{}` hides its page: `published: false`",
+            hidden.display()
+        ))
+    );
+}
+
+#[test]
+fn a_file_that_tells_of_something_else_is_not_written_to() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let folder = dir.path();
+    // By its name the page of a call; hidden, and prose.
+    let mine = folder.join("things-post.md");
+    let text = "---\ntitle: Mine\npublished: false\n---\nMine.\n";
+    fs::write(&mine, text).expect("written");
+    let imported = import(&document(API), folder, false).expect("imported");
+    assert_eq!(fs::read_to_string(&mine).expect("a page"), text);
+    let names: Vec<_> = imported.written.iter().map(|path| name(path)).collect();
+    assert!(names.contains(&"things-post-2.md".to_owned()), "{names:?}");
+}
+
+#[test]
+fn a_call_is_the_same_whatever_its_parameters_are_called() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let folder = dir.path();
+    import(&document(API), folder, false).expect("imported");
+    // A page of a person, in the way of Carte and with the base path.
+    let mine = folder.join("mine.md");
+    let text = "---\ntitle: Mine\ntype: DELETE\nurl_path: '/v2/things/:id'\n---\nMine.\n";
+    fs::write(&mine, text).expect("written");
+    fs::remove_file(folder.join("things-id-delete.md")).expect("removed");
+    let imported = import(&document(API), folder, false).expect("imported");
+    assert_eq!(
+        (&imported.written[..], &imported.kept[..]),
+        (&[][..], &[mine][..])
+    );
+    assert_eq!(imported.gone, [] as [PathBuf; 0]);
+    // And one that was made, where the document has another name now.
+    fs::remove_file(folder.join("mine.md")).expect("removed");
+    import(&document(API), folder, false).expect("imported");
+    let newer = API
+        .replace("/things/{id}", "/things/{thing}")
+        .replace("name: id", "name: thing");
+    let imported = import(&document(&newer), folder, false).expect("imported");
+    let names: Vec<_> = imported.written.iter().map(|path| name(path)).collect();
+    assert_eq!(
+        (names, imported.gone),
+        (vec!["things-id-delete.md".to_owned()], vec![])
+    );
+    let mut troubles = Vec::new();
+    let site = Site::read(folder, &mut troubles).expect("a site");
+    let bodies = check::links(&site, &mut troubles);
+    check::api(&site, &bodies, &document(&newer), &mut troubles);
+    assert_eq!(troubles, []);
+}

@@ -8,7 +8,9 @@ use upkeep_model::file::{
 };
 
 use super::Method;
-use crate::trouble::{Trouble, did_you_mean};
+use upkeep_schema::did_you_mean;
+
+use crate::trouble::Trouble;
 
 /// Keys that mean something here or to Jekyll: nobody is warned of these.
 const KNOWN: &[&str] = &[

@@ -17,6 +17,8 @@ pub(crate) mod markdown;
 
 use upkeep_model::file::Position;
 
+use crate::api::calls::Calls;
+
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
@@ -115,6 +117,13 @@ pub struct Page {
     pub at: Position,
     /// The body.
     pub body: Prepared,
+}
+
+impl Page {
+    /// The number of the call that it tells of; none for prose, and for calls that the document does not have.
+    pub fn call(&self, calls: &Calls<'_>) -> Option<usize> {
+        calls.find(self.method?, self.path.as_deref()?)
+    }
 }
 
 /// An anchor of a text: what GitHub and Jekyll make of it, within ASCII where it can be.

@@ -105,6 +105,7 @@ fn no_path_leads_out_and_no_other_name_is_answered() {
     }
     let answer = ask(address, &format!("POST / HTTP/1.1\r\nHost: {address}\r\n\r\n"));
     assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    assert!(answer.contains("\r\nAllow: GET, HEAD\r\n"), "{answer}");
     let answer = ask(address, &format!("HEAD / HTTP/1.1\r\nHost: {address}\r\n\r\n"));
     assert!(
         answer.starts_with("HTTP/1.1 200") && !answer.contains("<title>"),

@@ -5,7 +5,7 @@ import {scenario} from "../../../../testkit/browser/harness.mjs";
 await scenario(async ({input, open, check, until}) => {
   const {page} = await open(`${input.url}`, {javaScriptEnabled: false});
   check((await page.locator("nav li").count()) === 6, "no navigation");
-  for (const control of ["#filter", "#search", "#open", "#theme", ".copy", ".fold", "[role=tab]"]) {
+  for (const control of ["#--filter", "#--search", "#--open", "#--theme", ".copy", ".fold", "[role=tab]"]) {
     check((await page.locator(`${control}:visible`).count()) === 0, `${control} is shown and does nothing`);
   }
   await page.click("[data-anchor=create-parcel] > summary");

@@ -10,7 +10,7 @@ use serde_json::json;
 use upkeep_docs::{
     html::{self, Use},
     own,
-    site::Site,
+    site::{Site, Source},
     write,
 };
 use upkeep_testkit::browser;
@@ -86,6 +86,33 @@ fn search_finds_in_the_browser_what_it_finds_here() {
         PATIENCE,
     );
     assert_eq!(result["asked"], questions.len(), "{result}");
+}
+
+/// Pages whose files are called what the page's own parts are called: nothing of either gives way.
+#[test]
+fn pages_may_be_called_as_parts_of_the_page() {
+    const NAMES: [&str; 14] = [
+        "index", "search", "filter", "menu", "nav", "content", "results", "said", "pages", "open", "close",
+        "theme", "none", "tools",
+    ];
+    let sources = NAMES.map(|name| Source {
+        inside: format!("{name}.md"),
+        file: format!("{name}.md"),
+        text: format!("---\ntitle: On {name}\n---\nTells of the word w{name}.\n\n## Menu\n\nMore.\n"),
+    });
+    let mut troubles = Vec::new();
+    let site = Site::of(sources.to_vec(), &mut troubles).expect("a site");
+    let bodies = site.render(&mut troubles);
+    assert_eq!(troubles, []);
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().join("index.html");
+    write::write(&place, &html::assemble(&site, &bodies, Use::Kept)).expect("written");
+    let result = browser::run_alone(
+        &script("names"),
+        &json!({ "url": format!("file://{}", place.display()), "names": NAMES }),
+        PATIENCE,
+    );
+    assert_eq!(result["done"], true, "{result}");
 }
 
 /// With `UPKEEP_PICTURES=DIR` it leaves pictures there; those of the guide, in `docs/pictures`, are made so.

@@ -7,18 +7,18 @@ await scenario(async ({input, open, check, until, faults, picture}) => {
   const pages = await page.locator("details.page").count();
   check(pages > 20, `${pages} pages`);
   await picture(page, "docs");
-  await page.fill("#search", "restart an app");
-  await until("results", async () => (await page.locator("#results li").count()) > 0);
+  await page.fill("#--search", "restart an app");
+  await until("results", async () => (await page.locator("#--results li").count()) > 0);
   await picture(page, "docs-search");
-  const first = await page.locator("#results a").first().getAttribute("href");
-  await page.locator("#results a").first().click();
+  const first = await page.locator("#--results a").first().getAttribute("href");
+  await page.locator("#--results a").first().click();
   await until("the article", () => page.locator(`details[open] > ${first}`).count());
-  await page.fill("#search", "");
+  await page.fill("#--search", "");
   await page.locator(first).scrollIntoViewIfNeeded();
   await picture(page, "docs-page");
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({colorScheme});
-    await page.click("#open");
+    await page.click("#--open");
     const before = said.length;
     const found = await faults(page);
     // The judge tries an inline script, and the browser says so.

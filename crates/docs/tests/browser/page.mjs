@@ -33,15 +33,15 @@ await scenario(async ({input, open, check, until, faults}) => {
   same(new Set(colours).size, 4, "colours of badges");
 
   // The filter takes no notice of case, looks into paths, and hides groups that are empty.
-  await page.fill("#filter", "CALL");
+  await page.fill("#--filter", "CALL");
   same(await shown("nav li"), ["DELETE Call a parcel back"], "filtered");
   same(await shown("nav h2"), ["Parcels on their way"], "groups of it");
-  await page.fill("#filter", "/parcels/:id");
+  await page.fill("#--filter", "/parcels/:id");
   same((await shown("nav li")).length, 2, "filtered by path");
-  await page.fill("#filter", "xyz");
+  await page.fill("#--filter", "xyz");
   same(await shown("nav li"), [], "filtered away");
-  check((await shown("#none")).length === 1, "nobody says that there is none");
-  await page.fill("#filter", "");
+  check((await shown("#--none")).length === 1, "nobody says that there is none");
+  await page.fill("#--filter", "");
   same((await shown("nav li")).length, 6, "all again");
 
   // Articles: closed at first, opened one by one, all, none.
@@ -49,9 +49,9 @@ await scenario(async ({input, open, check, until, faults}) => {
   await page.click("[data-anchor=create-parcel] > summary");
   same(await opened(), ["create-parcel"], "opened");
   check(page.url().endsWith("#create-parcel"), `the address is ${page.url()}`);
-  await page.click("#open");
+  await page.click("#--open");
   same((await opened()).length, 6, "Show all");
-  await page.click("#close");
+  await page.click("#--close");
   same(await opened(), [], "Hide all");
 
   // A link within a text opens and shows what it leads to.
@@ -94,7 +94,7 @@ await scenario(async ({input, open, check, until, faults}) => {
   // Copying.
   await context.grantPermissions(["clipboard-read", "clipboard-write"]).catch(() => {});
   await page.locator("[data-anchor=create-parcel] .json .copy").first().click();
-  await until("a word on it", async () => (await page.textContent("#said")) === "Copied");
+  await until("a word on it", async () => (await page.textContent("#--said")) === "Copied");
 
   // No button calls the API, and there is no form.
   same(await page.$$eval("form, iframe, link, img[src^=http]", (list) => list.length), 0, "forms");
@@ -108,17 +108,17 @@ await scenario(async ({input, open, check, until, faults}) => {
   check(light !== dark, `the same in dark: ${dark}`);
   for (const scheme of ["light", "dark"]) {
     await page.emulateMedia({colorScheme: scheme});
-    await page.click("#open");
+    await page.click("#--open");
     const found = await judged(faults, {page, console: said});
     check(found.length === 0, () => `${scheme}: ${JSON.stringify(found, null, 1)}`);
   }
-  await page.click("#theme");
-  same([await page.innerText("#theme"), await back()], ["Theme: light", light], "chosen");
+  await page.click("#--theme");
+  same([await page.innerText("#--theme"), await back()], ["Theme: light", light], "chosen");
   await page.reload();
-  same([await page.innerText("#theme"), await back()], ["Theme: light", light], "kept");
+  same([await page.innerText("#--theme"), await back()], ["Theme: light", light], "kept");
 
   // Printing shows what is closed.
-  await page.click("#close");
+  await page.click("#--close");
   await page.emulateMedia({media: "print", colorScheme: "light"});
   await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
   same((await opened()).length, 6, "printed");
@@ -141,10 +141,10 @@ await scenario(async ({input, open, check, until, faults}) => {
   same(await keys.page.evaluate(() => document.activeElement.textContent), "Skip to the pages", "first stop");
   await keys.page.keyboard.press("Enter");
   await keys.page.keyboard.press("/");
-  same(await keys.page.evaluate(() => document.activeElement.id), "search", "after /");
+  same(await keys.page.evaluate(() => document.activeElement.id), "--search", "after /");
   await keys.page.keyboard.type("grace");
-  await until("a result", async () => (await keys.page.locator("#results li").count()) === 1);
-  same(await keys.page.locator("#results mark").first().innerText(), "Grace", "marked");
+  await until("a result", async () => (await keys.page.locator("#--results li").count()) === 1);
+  same(await keys.page.locator("#--results mark").first().innerText(), "Grace", "marked");
   for (let tab = 0; tab < 4; tab += 1) await keys.page.keyboard.press("Tab");
   same(await keys.page.evaluate(() => document.activeElement.getAttribute("href")), "#change-parcel", "the result");
   const outline = await keys.page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
@@ -155,15 +155,15 @@ await scenario(async ({input, open, check, until, faults}) => {
   await keys.page.keyboard.press("Enter");
   await until("it to be closed", () => keys.page.$eval("[data-anchor=change-parcel]", (one) => !one.open));
   await keys.page.keyboard.press("Escape");
-  same(await keys.page.locator("#results li:visible").count(), 0, "Escape");
+  same(await keys.page.locator("#--results li:visible").count(), 0, "Escape");
 
   // A phone: nothing is wider than it, the menu opens and a choice closes it.
   const phone = await open(input.url, {viewport: {width: 360, height: 700}, hasTouch: true});
-  await phone.page.click("#open");
+  await phone.page.click("#--open");
   const width = await phone.page.evaluate(() => document.documentElement.scrollWidth);
   check(width <= 360, `${width} wide on a phone`);
   check(!(await phone.page.isVisible("nav h1")), "the menu is open");
-  await phone.page.click("#menu");
+  await phone.page.click("#--menu");
   check(await phone.page.isVisible("nav h1"), "the menu does not open");
   const found = await judged(faults, phone);
   check(found.length === 0, () => `phone: ${JSON.stringify(found, null, 1)}`);

@@ -11,6 +11,12 @@ use super::{Fault, Position, tree::MAX_BYTES};
 
 /// Reads a `.env` file: keys and values, in order, the last value of a key only.
 pub fn parse(text: &str) -> Result<Vec<(String, String)>, Fault> {
+    let pairs = parse_with_places(text)?;
+    Ok(pairs.into_iter().map(|(key, value, _)| (key, value)).collect())
+}
+
+/// The same, with the place of each key.
+pub fn parse_with_places(text: &str) -> Result<Vec<(String, String, Position)>, Fault> {
     if text.len() > MAX_BYTES {
         return Err(Fault::new(
             None,
@@ -22,17 +28,18 @@ pub fn parse(text: &str) -> Result<Vec<(String, String)>, Fault> {
         rest: text,
         at: Position { line: 1, column: 1 },
     };
-    let mut pairs: Vec<(String, String)> = Vec::new();
+    let mut pairs: Vec<(String, String, Position)> = Vec::new();
     let mut places = std::collections::HashMap::new();
-    while let Some((key, value)) = reader.pair()? {
+    while let Some((key, value, at)) = reader.pair()? {
         match places.entry(key.clone()) {
             std::collections::hash_map::Entry::Occupied(place) => {
                 let index: usize = *place.get();
                 pairs[index].1 = value;
+                pairs[index].2 = at;
             }
             std::collections::hash_map::Entry::Vacant(place) => {
                 place.insert(pairs.len());
-                pairs.push((key, value));
+                pairs.push((key, value, at));
             }
         }
     }
@@ -75,7 +82,7 @@ impl<'a> Reader<'a> {
         self.skip_while(|character| character.is_whitespace() && character != '\n');
     }
 
-    fn pair(&mut self) -> Result<Option<(String, String)>, Fault> {
+    fn pair(&mut self) -> Result<Option<(String, String, Position)>, Fault> {
         loop {
             self.skip_while(char::is_whitespace);
             match self.peek() {
@@ -137,7 +144,7 @@ impl<'a> Reader<'a> {
                 format!("the value of `{key}` contains a zero byte"),
             ));
         }
-        Ok(Some((key.to_owned(), value)))
+        Ok(Some((key.to_owned(), value, at)))
     }
 
     fn bare(&mut self) -> String {

@@ -22,12 +22,12 @@ pub struct Hosts {
     pub hosts: BTreeMap<Name, Host>,
 }
 
-/// One machine: over TCP by its `url`, or through the system's ssh.
+/// One machine: over TCP by its `url`, through the system's ssh, or this one by the socket of another user's daemon.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(
     deny_unknown_fields,
     default,
-    expecting = "a map of `url`, `ca`, `ca_file`, `token_file`, `cert_file`, `ssh`, `ssh_args` and `program`"
+    expecting = "a map of `url`, `ca`, `ca_file`, `token_file`, `cert_file`, `ssh`, `ssh_args`, `program` and `socket`"
 )]
 pub struct Host {
     /// Where its API listens: `https://web1.example.org:9616`; plain `http` to loopback only.
@@ -54,14 +54,32 @@ pub struct Host {
     /// What starts `upkeep` there, as a shell there reads it. Default: `upkeep`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
+    /// Socket of a daemon of this machine that lets this user in: its `api.sock`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<String>,
 }
 
 impl Host {
     /// Whether all parts fit together.
     pub fn check(&self) -> Result<(), String> {
-        match (&self.url, &self.ssh) {
-            (Some(_), None) | (None, Some(_)) => {}
-            _ => return Err("expected one of `url` and `ssh`".to_owned()),
+        let ways = [self.url.is_some(), self.ssh.is_some(), self.socket.is_some()];
+        if ways.iter().filter(|is_given| **is_given).count() != 1 {
+            return Err("expected one of `url`, `ssh` and `socket`".to_owned());
+        }
+        if let Some(socket) = &self.socket {
+            let rest = Self {
+                socket: None,
+                ..self.clone()
+            };
+            if rest != Self::default() {
+                return Err("with `socket` nothing else is of use: the kernel says who we are".to_owned());
+            }
+            if !socket.starts_with('/') {
+                return Err(format!(
+                    "`{}` is no whole path of a socket: it begins with `/`",
+                    socket.escape_debug()
+                ));
+            }
         }
         if let Some(ssh) = &self.ssh {
             if ssh.is_empty() || ssh.starts_with('-') || ssh.contains(char::is_whitespace) {
@@ -140,8 +158,11 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused() {
         for (host, why) in [
-            ("{}", "one of `url` and `ssh`"),
-            ("{url: 'https://a', ssh: b}", "one of `url` and `ssh`"),
+            ("{}", "one of `url`, `ssh` and `socket`"),
+            ("{url: 'https://a', ssh: b}", "one of `url`, `ssh` and `socket`"),
+            ("{socket: /a, ssh: b}", "one of `url`, `ssh` and `socket`"),
+            ("{socket: /a, token_file: b}", "nothing else is of use"),
+            ("{socket: run/api.sock}", "is no whole path"),
             ("{ssh: -oProxyCommand=x}", "is no `user@host`"),
             ("{ssh: a, token_file: b}", "neither a certificate nor a token"),
             ("{url: 'http://192.0.2.1:9616'}", "in the open"),

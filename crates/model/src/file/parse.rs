@@ -87,7 +87,7 @@ impl Format {
             "yaml" | "yml" => Self::Yaml,
             "toml" => return Ok(Self::Toml),
             "json" | "json5" | "jsonc" => Self::Json,
-            "js" | "cjs" | "mjs" | "ts" | "mts" | "cts" => return Err(javascript(path)),
+            _ if JAVASCRIPT.contains(&extension) => return Err(javascript(path)),
             _ => return Err(unknown(path)),
         };
         if stem == "upkeep" || stem.ends_with(".upkeep") {
@@ -135,6 +135,16 @@ fn looks_like_pm2(tree: &Node) -> bool {
         let key = ecosystem::snake_case(&entry.key);
         PM2_KEYS.contains(&key.as_str()) || key.starts_with("env_") && key != "env_file"
     })
+}
+
+/// Endings of files that are programs.
+const JAVASCRIPT: [&str; 6] = ["js", "cjs", "mjs", "ts", "mts", "cts"];
+
+/// Whether a file of that name is a program, which has to be run to be read.
+pub fn is_javascript(name: &std::path::Path) -> bool {
+    name.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| JAVASCRIPT.contains(&extension))
 }
 
 fn javascript(path: &str) -> FileError {

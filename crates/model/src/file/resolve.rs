@@ -1,8 +1,8 @@
 //! From what was written to what holds: every default filled in, every path absolute.
 //!
-//! Paths: `cwd` and `env_file` are relative to the directory of the file; `script`, `logs.out` and `logs.err` to
-//! `cwd`. The environment of an app is, from weak to strong: what the caller had (without what belongs to a terminal
-//! session, see [`env`]), what its interpreter wants (Python's output without buffering), `env_file`s in their order,
+//! Paths: `cwd`, `env_file` and templates are relative to the directory of the file; `script`, `logs.out`, `logs.err`
+//! and files that are made to `cwd`. The environment of an app is, from weak to strong: what the caller had (without what belongs to a terminal
+//! session, see [`env`]), the values of `config` (which the daemon reads), what its interpreter wants (Python's output without buffering), `env_file`s in their order,
 //! `env`, and in PM2's files `env_NAME`.
 //!
 //! Nothing is asked of the machine but through [`Facts`].
@@ -29,6 +29,7 @@ mod listen;
 mod policy;
 mod probe;
 mod rollout;
+mod supply;
 
 pub use self::command_line::{CommandLine, from_command_line};
 
@@ -79,6 +80,34 @@ pub struct Resolved {
     pub apps: Vec<AppSpec>,
     /// What was understood but is not honoured, or was changed.
     pub warnings: Vec<String>,
+}
+
+/// A name that none of the apps has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSuchApp {
+    /// The name.
+    pub name: String,
+    /// Which names there are.
+    pub hint: String,
+}
+
+impl Resolved {
+    /// Leaves out all but the named apps; no name: all stay.
+    pub fn keep(&mut self, names: &[String]) -> Result<(), NoSuchApp> {
+        let is_there = |name: &String| self.apps.iter().any(|app| app.name.as_str() == name);
+        if let Some(name) = names.iter().find(|name| !is_there(name)) {
+            let there: Vec<&str> = self.apps.iter().map(|app| app.name.as_str()).collect();
+            return Err(NoSuchApp {
+                name: name.clone(),
+                hint: format!("it has {}", there.join(", ")),
+            });
+        }
+        if !names.is_empty() {
+            self.apps
+                .retain(|app| names.iter().any(|name| app.name.as_str() == name));
+        }
+        Ok(())
+    }
 }
 
 /// Fills in every default.
@@ -191,6 +220,11 @@ impl Context<'_> {
         let schedule = rollout::schedule(app.schedule, instances).map_err(|fault| at(fault.of_app(&name)))?;
         let restart =
             policy::restart(app.restart, schedule.is_some()).map_err(|fault| at(fault.of_app(&name)))?;
+        let config = supply::config(app.config).map_err(|fault| at(fault.of_app(&name)))?;
+        let files = supply::files(app.files, self.facts, &cwd, config.as_ref())
+            .map_err(|fault| at(fault.of_app(&name)))?;
+        let on_change =
+            supply::on_change(app.on_change, config.as_ref()).map_err(|fault| at(fault.of_app(&name)))?;
         let spec = AppSpec {
             namespace,
             instances,
@@ -233,6 +267,9 @@ impl Context<'_> {
             limits: rollout::limits(app.limits).map_err(|fault| at(fault.of_app(&name)))?,
             sandbox: rollout::sandbox(app.sandbox, &cwd).map_err(|fault| at(fault.of_app(&name)))?,
             schedule,
+            config,
+            files,
+            on_change,
             user: who("user", app.user).map_err(|fault| at(fault.of_app(&name)))?,
             group: who("group", app.group).map_err(|fault| at(fault.of_app(&name)))?,
             umask: app.umask.map(|umask| umask.0),

@@ -21,6 +21,7 @@ mod probe;
 mod rollout;
 mod sandbox;
 mod schedule;
+mod supply;
 mod value;
 
 pub use self::{
@@ -31,6 +32,7 @@ pub use self::{
     rollout::{LimitsSpec, RolloutSpec},
     sandbox::{SandboxParts, SandboxSpec},
     schedule::{ScheduleParts, ScheduleSpec},
+    supply::{ActionWord, ConfigSpec, FileSpec, OnChangeParts, OnChangeSpec},
     value::{Codes, Instances, LimitValue, OneOrMany, RlimitSpec, Scalar, SignalName, Umask},
 };
 
@@ -126,6 +128,13 @@ pub struct App {
     pub sandbox: Option<At<SandboxSpec>>,
     /// When it is run by the clock: a time, or a map. It is then not kept running.
     pub schedule: Option<At<ScheduleSpec>>,
+    /// Place of the shared configuration whose values are variables of its environment (`/shop/prod/`), a list of them (later
+    /// ones win), or a map of `places` and `env`. Default: none.
+    pub config: Option<At<ConfigSpec>>,
+    /// Files that are made from templates and the values of `config`.
+    pub files: Option<Vec<At<FileSpec>>>,
+    /// What is done when the values of `config` change: `reload`, `restart`, `none`, or a map. Default: reload.
+    pub on_change: Option<At<OnChangeSpec>>,
     /// What else [`super::ecosystem`] found.
     #[serde(skip)]
     pub pm2: Pm2Extras,
@@ -207,7 +216,9 @@ pub(super) fn advice(key: &str) -> Option<&'static str> {
         "startup_probe" => "write `startup`",
         "resources" => "write `limits`",
         "compress" => "write `logs: {compress: zstd}`, which is the default",
-        "config" | "watch" | "cron_restart" | "max_memory_restart" => "this version does not honour it yet",
+        "env_from" | "config_map" | "secrets" => "write `config: /shop/prod/`",
+        "templates" => "write `files: [{template: …, to: …}]`",
+        "watch" | "cron_restart" | "max_memory_restart" => "this version does not honour it yet",
         _ => return None,
     })
 }

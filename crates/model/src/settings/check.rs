@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     Settings,
     alerts::{Channel, Email, Figure, MailTls, Rule, RuleKind, Threshold},
+    config::EtcdStore,
     web::Web,
 };
 use crate::size::Span;
@@ -54,6 +55,11 @@ impl Settings {
             }
         }
         check_web(&self.web)?;
+        if let Some(etcd) = &self.config.etcd {
+            check_etcd(etcd)?;
+        }
+        let file = self.config.file;
+        check_kept(&["config", "file"], file.keep_for, file.keep_revisions)?;
         let alerts = &self.alerts;
         if alerts.channels.len() > CHANNELS_MAX {
             return invalid(
@@ -135,6 +141,98 @@ fn check_web(web: &Web) -> Result<(), Invalid> {
         );
     }
     Ok(())
+}
+
+/// No cluster has more members.
+const ENDPOINTS_MAX: usize = 16;
+
+/// What is kept for less is gone before a watch is resumed.
+const KEEP_MIN: Span = Span::from_secs(600);
+const KEEP_MAX: Span = Span::from_secs(365 * 24 * 3600);
+const REVISIONS_MIN: u64 = 100;
+
+fn check_etcd(etcd: &EtcdStore) -> Result<(), Invalid> {
+    let path = |key: &'static str| ["config", "etcd", key];
+    if etcd.endpoints.is_empty() || etcd.endpoints.len() > ENDPOINTS_MAX {
+        return invalid(
+            &path("endpoints"),
+            format!("expected 1 to {ENDPOINTS_MAX} members, such as `https://10.0.0.1:2379`"),
+        );
+    }
+    let mut secure = 0;
+    for (at, url) in etcd.endpoints.iter().enumerate() {
+        let path = ["config", "etcd", "endpoints", &at.to_string()];
+        let (scheme, _, rest) = url.parts();
+        if !matches!(rest, "" | "/") {
+            return invalid(
+                &path,
+                format!("`{rest}` has no place in it: a host and a port are expected"),
+            );
+        }
+        if let Err(why) = url.address() {
+            return invalid(&path, why);
+        }
+        if etcd.endpoints[..at].contains(url) {
+            return invalid(&path, format!("`{}` is there twice", url.as_str()));
+        }
+        if scheme == "https" {
+            secure += 1;
+        } else if etcd.password_file.is_some() && !is_here(url) {
+            return invalid(
+                &path,
+                "a password is not sent in the open to another machine: use `https`",
+            );
+        }
+    }
+    if secure > 0 && etcd.ca_file.is_none() {
+        return invalid(
+            &path("ca_file"),
+            "`https` needs to know who vouches for the members",
+        );
+    }
+    if secure == 0 && (etcd.ca_file.is_some() || etcd.cert_file.is_some()) {
+        return invalid(&path("endpoints"), "certificates are of no use without `https`");
+    }
+    if etcd.cert_file.is_some() != etcd.key_file.is_some() {
+        return invalid(&path("cert_file"), "`cert_file` and `key_file` go together");
+    }
+    if etcd.user.is_some() != etcd.password_file.is_some() {
+        return invalid(&path("user"), "`user` and `password_file` go together");
+    }
+    check_kept(&["config", "etcd"], etcd.keep_for, etcd.keep_revisions)?;
+    let is_name = |user: &String| (1..=100).contains(&user.len()) && !user.chars().any(char::is_control);
+    if etcd.user.as_ref().is_some_and(|user| !is_name(user)) {
+        return invalid(&path("user"), "expected 1 to 100 characters");
+    }
+    Ok(())
+}
+
+/// How long a store keeps what was superseded.
+fn check_kept(at: &[&str], keep_for: Option<Span>, keep_revisions: Option<u64>) -> Result<(), Invalid> {
+    let path = |key: &'static str| [at, &[key]].concat();
+    let bounds = KEEP_MIN.as_millis()..=KEEP_MAX.as_millis();
+    if keep_for.is_some_and(|span| !bounds.contains(&span.as_millis())) {
+        return invalid(
+            &path("keep_for"),
+            format!("expected a span from {KEEP_MIN} to {KEEP_MAX}"),
+        );
+    }
+    if keep_revisions.is_some_and(|count| count < REVISIONS_MIN) {
+        return invalid(
+            &path("keep_revisions"),
+            format!("expected {REVISIONS_MIN} or more: watches that are resumed need some"),
+        );
+    }
+    Ok(())
+}
+
+/// Whether it is this machine itself.
+fn is_here(url: &super::Url) -> bool {
+    let Ok((host, _)) = url.address() else {
+        return false;
+    };
+    let is_loopback = |address: std::net::IpAddr| address.to_canonical().is_loopback();
+    host == "localhost" || host.parse().is_ok_and(is_loopback)
 }
 
 fn check_channel(name: &str, channel: &Channel) -> Result<(), Invalid> {

@@ -130,6 +130,17 @@ impl Instance {
         }
     }
 
+    /// The start that was begun cannot be carried out for now: it is none, and waits as one by order does.
+    pub(super) fn hold_back(&mut self, turn: &mut Turn<'_>, why: &str) {
+        self.starts.pop();
+        if self.desired == Desired::Down {
+            self.settle_stopped(turn, &format!("stop ordered; it was not started: {why}"));
+            return;
+        }
+        self.again = Again::No;
+        self.enter(turn, Actual::Waiting, format!("held back: {why}"));
+    }
+
     // ---- running
 
     pub(super) fn run(&mut self, turn: &mut Turn<'_>, why: String, started_ms: u64) {

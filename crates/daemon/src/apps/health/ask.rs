@@ -49,16 +49,17 @@ fn own_port(port: u16, launch: &SpawnSpec) -> u16 {
 }
 
 /// Asks once. What takes longer than its timeout is given up: a connection is closed, a command killed with its group.
-pub(super) async fn ask(probe: &Probe, launch: &SpawnSpec) -> Result<(), String> {
+/// `is_secret`: what a command says may repeat secrets, and only how it ended is told.
+pub(super) async fn ask(probe: &Probe, launch: &SpawnSpec, is_secret: bool) -> Result<(), String> {
     let timeout = Duration::from(probe.timeout);
-    match tokio::time::timeout(timeout, question(&probe.check, launch)).await {
+    match tokio::time::timeout(timeout, question(&probe.check, launch, is_secret)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(format!("no answer within {}", probe.timeout)),
     }
     .map_err(|why| format!("{}: {why}", describe(&probe.check, launch)))
 }
 
-async fn question(check: &Check, launch: &SpawnSpec) -> Result<(), String> {
+async fn question(check: &Check, launch: &SpawnSpec, is_secret: bool) -> Result<(), String> {
     match check {
         Check::Tcp { host, port } => connect(host, own_port(*port, launch)).await.map(drop),
         Check::Http {
@@ -67,7 +68,9 @@ async fn question(check: &Check, launch: &SpawnSpec) -> Result<(), String> {
             path,
             headers,
         } => http(host, own_port(*port, launch), path, headers).await,
-        Check::Exec { command } => run(command, launch, &[]).await,
+        Check::Exec { command } => run_with(command, launch, &[], None)
+            .await
+            .map_err(|failure| failure.told(is_secret)),
         // Told by the instance itself.
         Check::Log { .. } | Check::Notify | Check::Message => std::future::pending().await,
     }
@@ -176,7 +179,41 @@ pub(crate) async fn run_with_input(
     more: &[(&str, String)],
     input: Option<Vec<u8>>,
 ) -> Result<(), String> {
-    let mut child = child(command, launch).ok_or("the command is empty")?;
+    let ran = run_with(command, launch, more, input).await;
+    ran.map_err(|failure| failure.told(false))
+}
+
+/// How a command failed.
+#[derive(Debug)]
+struct Failure {
+    how: String,
+    /// What it said last.
+    said: Option<String>,
+}
+
+impl From<String> for Failure {
+    fn from(how: String) -> Self {
+        Self { how, said: None }
+    }
+}
+
+impl Failure {
+    fn told(self, is_secret: bool) -> String {
+        match self.said {
+            Some(_) if is_secret => format!("{}; {}", self.how, crate::supply::NOT_SHOWN),
+            Some(said) => format!("{}: {said}", self.how),
+            None => self.how,
+        }
+    }
+}
+
+async fn run_with(
+    command: &[String],
+    launch: &SpawnSpec,
+    more: &[(&str, String)],
+    input: Option<Vec<u8>>,
+) -> Result<(), Failure> {
+    let mut child = child(command, launch).ok_or_else(|| "the command is empty".to_owned())?;
     let more = more
         .iter()
         .map(|(name, value)| (OsString::from(name), OsString::from(value)));
@@ -229,11 +266,8 @@ pub(crate) async fn run_with_input(
     }
     let said = String::from_utf8_lossy(&said);
     let last = said.lines().rev().find(|line| !line.trim().is_empty());
-    Err(match last {
-        Some(line) => {
-            let line: String = line.trim().chars().take(SHOWN_MAX).collect();
-            format!("{status}: {line}")
-        }
-        None => status.to_string(),
+    Err(Failure {
+        how: status.to_string(),
+        said: last.map(|line| line.trim().chars().take(SHOWN_MAX).collect()),
     })
 }

@@ -1,13 +1,19 @@
 //! One connection over TCP, from the handshake to its end.
 
-use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
     body::Body,
     extract::ConnectInfo,
-    http::{HeaderValue, Method, Request, header},
-    response::{IntoResponse, Response},
+    http::{Method, Request},
+    response::Response,
 };
 use hyper::{
     body::Incoming,
@@ -24,7 +30,7 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use upkeep_api::{error::Code, pem};
+use upkeep_api::pem;
 
 use super::{
     Role, Server,
@@ -34,13 +40,11 @@ use super::{
     limits::{Entry, Room},
     wire::Wire,
 };
-use crate::{
-    command::Refusal,
-    http::{
-        error::ApiError,
-        exporter,
-        gate::{Peer, place},
-    },
+use crate::http::{
+    exporter,
+    gate::{Peer, is_here, place},
+    local::no_room,
+    stream::Stalled,
 };
 
 /// How long TLS may take to agree.
@@ -83,7 +87,11 @@ pub(super) async fn serve(stream: TcpStream, from: SocketAddr, door: Door) {
     let Ok(reached) = stream.local_addr() else {
         return;
     };
-    let entry = door.server.limits.enter(place(from.ip()));
+    let entry = {
+        // This machine itself is no single place: proxies and tunnels come from there.
+        let is_one = !is_here(from.ip());
+        door.server.limits.enter(place(from.ip()), is_one)
+    };
     let (room, full) = match entry {
         Entry::Room(room) => (room, None),
         Entry::Full(room, why) => (room, Some(why)),
@@ -127,9 +135,9 @@ pub(super) async fn serve(stream: TcpStream, from: SocketAddr, door: Door) {
     let certificate = match &fingerprint {
         None => None,
         // Revoked in this very moment.
-        Some(fingerprint) => match door.server.shared.certificates.name_of(fingerprint) {
+        Some(fingerprint) => match door.server.shared.certificates.holder_of(fingerprint) {
             None => return,
-            name => name,
+            holder => holder,
         },
     };
     let peer = Peer::Remote {
@@ -148,12 +156,13 @@ pub(super) async fn serve(stream: TcpStream, from: SocketAddr, door: Door) {
         full,
         is_second,
     };
-    speak(tls, met, door, room).await;
+    // Boxed: a connection without TLS would take as much memory as one with it.
+    speak(Box::new(tls), met, door, room).await;
 }
 
 /// Ends a connection so that what was said last arrives: what the other end has sent meanwhile is read, as a socket
 /// that is closed with unread bytes in it takes back what it has sent.
-async fn linger(mut wire: Wire) {
+async fn linger(mut wire: Wire<TcpStream>) {
     // It may be gone already.
     let _ = wire.shutdown().await;
     let rest = async {
@@ -189,7 +198,7 @@ async fn revoked(server: &Server, held: &mut Held) {
     // It may end by time as well.
     const LOOK: Duration = Duration::from_mins(1);
     loop {
-        if server.shared.certificates.name_of(fingerprint).is_none() {
+        if server.shared.certificates.holder_of(fingerprint).is_none() {
             return;
         }
         if let Ok(Err(_)) = timeout(LOOK, changes.changed()).await {
@@ -209,7 +218,12 @@ struct Met {
     is_second: bool,
 }
 
-async fn speak(wire: impl AsyncRead + AsyncWrite + Unpin + 'static, met: Met, door: Door, room: Room) {
+async fn speak(
+    wire: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    met: Met,
+    door: Door,
+    room: Room<IpAddr>,
+) {
     let Met {
         peer,
         mut held,
@@ -223,7 +237,6 @@ async fn speak(wire: impl AsyncRead + AsyncWrite + Unpin + 'static, met: Met, do
         mut open,
         ..
     } = door;
-    let activity = Arc::new(Activity::default());
     let behind = Behind {
         router: server.router.clone(),
         role,
@@ -231,18 +244,59 @@ async fn speak(wire: impl AsyncRead + AsyncWrite + Unpin + 'static, met: Met, do
         full,
     };
     let rules = server.rules.clone();
-    let for_requests = Arc::clone(&activity);
     let shared = Arc::clone(&server.shared);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let busy = for_requests.begin();
+    let answer = move |request: Request<Incoming>| {
         let behind = behind.clone();
         let rules = rules.borrow().clone();
         let shared = Arc::clone(&shared);
         async move {
             let answer = async |request| behind.answer(&shared, request).await;
-            let response = front::pass(&rules, way, request, answer).await;
-            Ok::<_, Infallible>(response.map(|body| Answering::new(body, busy)))
+            front::pass(&rules, way, request, answer).await
         }
+    };
+    let bounds = Bounds {
+        is_second: Some(is_second),
+        is_full: full.is_some(),
+    };
+    // At once: what goes on was begun by somebody who may not.
+    let cut = revoked(&server, &mut held);
+    // The listener has gone: the daemon ends, or the settings say so.
+    let ending = async {
+        let _ = open.changed().await;
+    };
+    hold(wire, answer, bounds, cut, ending).await;
+    drop(room);
+}
+
+/// What a connection is held to.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::http) struct Bounds {
+    /// Whether HTTP/2 was agreed on; `None`: the first bytes tell.
+    pub(in crate::http) is_second: Option<bool>,
+    /// There is no room for it: it is told so, and ended.
+    pub(in crate::http) is_full: bool,
+}
+
+/// Serves one connection within bounds: until it ends or takes too long, until `cut`, or until it has ended after
+/// `ending`.
+pub(in crate::http) async fn hold<A>(
+    wire: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    answer: impl Fn(Request<Incoming>) -> A,
+    bounds: Bounds,
+    cut: impl Future<Output = ()>,
+    ending: impl Future<Output = ()>,
+) where
+    A: Future<Output = Response> + Send + 'static,
+{
+    let activity = Arc::new(Activity::default());
+    let stalled = Stalled::default();
+    let (for_requests, for_streams) = (Arc::clone(&activity), stalled.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let busy = for_requests.begin();
+        request.extensions_mut().insert(for_streams.clone());
+        // Boxed: hyper keeps the room of what answers for as long as the connection lasts.
+        let answer = Box::pin(answer(request));
+        async move { Ok::<_, Infallible>(answer.await.map(|body| Answering::new(body, busy))) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -251,7 +305,7 @@ async fn speak(wire: impl AsyncRead + AsyncWrite + Unpin + 'static, met: Met, do
         .header_read_timeout(HEADERS)
         .max_buf_size(HEAD)
         .max_headers(HEADER_COUNT)
-        .keep_alive(full.is_none());
+        .keep_alive(!bounds.is_full);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -259,17 +313,17 @@ async fn speak(wire: impl AsyncRead + AsyncWrite + Unpin + 'static, met: Met, do
         .keep_alive_timeout(ASKED)
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(HEAD).unwrap_or(u32::MAX));
-    let builder = if is_second {
-        builder.http2_only()
-    } else {
-        builder.http1_only()
+    let builder = match bounds.is_second {
+        Some(true) => builder.http2_only(),
+        Some(false) => builder.http1_only(),
+        None => builder,
     };
-    let connection = builder.serve_connection(TokioIo::new(wire), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(wire), service));
     let told = async {
-        match full {
-            Some(_) => tokio::time::sleep(TOLD).await,
-            None => std::future::pending().await,
+        if bounds.is_full {
+            tokio::time::sleep(TOLD).await;
+        } else {
+            std::future::pending::<()>().await;
         }
     };
     tokio::select! {
@@ -277,14 +331,13 @@ async fn speak(wire: impl AsyncRead + AsyncWrite + Unpin + 'static, met: Met, do
         _ = connection.as_mut() => return,
         () = activity.idle(IDLE) => {}
         () = told => return,
-        // At once: what goes on was begun by somebody who may not.
-        () = revoked(&server, &mut held) => return,
-        // The listener has gone: the daemon ends, or the settings say so.
-        _ = open.changed() => {}
+        () = cut => return,
+        () = ending => {}
+        // Its streams stay within their windows for ever if nobody closes them.
+        () = stalled.heard() => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(LAST_WORDS, connection).await;
-    drop(room);
 }
 
 /// What stands behind the front.
@@ -299,14 +352,7 @@ struct Behind {
 impl Behind {
     async fn answer(self, shared: &Arc<crate::http::Shared>, mut request: Request<Body>) -> Response {
         if let Some(why) = self.full {
-            let mut refusal =
-                Refusal::new(Code::Unavailable, why).hint("close some, or try again in a moment");
-            refusal.retry_after_s = Some(5);
-            let mut response = ApiError(refusal).into_response();
-            response
-                .headers_mut()
-                .insert(header::CONNECTION, HeaderValue::from_static("close"));
-            return response;
+            return no_room(why);
         }
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         // Load balancers ask who cannot have a token.

@@ -231,6 +231,16 @@ pub(super) async fn pass(
         finish(&mut response, origin.as_ref());
         return response;
     }
+    let mut response = in_time(request, behind).await;
+    finish(&mut response, origin.as_ref());
+    response
+}
+
+/// Has a body arrive in time.
+pub(in crate::http) async fn in_time(
+    request: Request<Incoming>,
+    behind: impl AsyncFnOnce(Request<Body>) -> Response,
+) -> Response {
     let late = Arc::new(AtomicBool::new(false));
     let length = hyper::body::Body::size_hint(request.body()).exact();
     let time = time_for(length);
@@ -247,7 +257,6 @@ pub(super) async fn pass(
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    finish(&mut response, origin.as_ref());
     response
 }
 

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use axum::{
     body::Body,
-    http::{Method, Request, StatusCode, header},
+    http::{HeaderValue, Method, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -50,7 +50,10 @@ pub(super) async fn answer(shared: &Arc<Shared>, peer: &Peer, request: Request<B
         }
     }
     if !matches!(request.method, Method::GET | Method::HEAD) {
-        return json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({"err": "405"}));
+        let mut response = json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({"err": "405"}));
+        let headers = response.headers_mut();
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
     }
     if request.uri.path() != "/" {
         return json_answer(StatusCode::NOT_FOUND, &json!({"err": "404"}));

@@ -15,12 +15,12 @@ mod body;
 mod connection;
 mod front;
 mod health;
-mod limits;
-mod wire;
+pub(super) mod limits;
+pub(super) mod wire;
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{Arc, Mutex},
     time::Duration,
@@ -32,6 +32,10 @@ use upkeep_api::body::ListenerView;
 use upkeep_model::settings::{Web, web::Listen};
 
 use self::{connection::Door, front::Rules, limits::Limits};
+pub(super) use self::{
+    connection::{Bounds, hold},
+    front::in_time,
+};
 use super::Shared;
 use crate::{certs, main_loop::note, tasks::Task};
 
@@ -128,7 +132,7 @@ impl Views {
 struct Server {
     shared: Arc<Shared>,
     router: Router,
-    limits: Arc<Limits>,
+    limits: Arc<Limits<IpAddr>>,
     rules: watch::Receiver<Arc<Rules>>,
 }
 

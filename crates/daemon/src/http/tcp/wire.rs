@@ -9,23 +9,22 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Sleep, sleep},
 };
 
 /// So long nothing of an answer may be taken.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// A TCP connection that breaks when its other end takes nothing for [`STALLED`].
+/// A connection that breaks when its other end takes nothing for [`STALLED`].
 #[derive(Debug)]
-pub(super) struct Wire {
-    stream: TcpStream,
+pub(in crate::http) struct Wire<S> {
+    stream: S,
     /// Set as long as there is something to send that finds no room.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Wire {
-    pub(super) fn new(stream: TcpStream) -> Self {
+impl<S> Wire<S> {
+    pub(in crate::http) fn new(stream: S) -> Self {
         Self {
             stream,
             stalled: None,
@@ -46,7 +45,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -56,7 +55,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let tried = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.judge(tried, cx)
