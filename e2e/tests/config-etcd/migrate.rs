@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use upkeep_e2e::{Dice, Http, LONG, ended, kill_daemon, says};
 use upkeep_testkit::{Home, etcd::Etcd, pass, wait_until};
 
-use crate::crash::put;
+use crate::crash::{all_history, put};
 
 /// Asks the daemon to move everything.
 fn migrate(home: &Home, body: &Value) -> upkeep_e2e::Answer {
@@ -54,24 +54,7 @@ fn writing<T>(home: &Home, work: impl FnOnce() -> T) -> (Vec<Vec<(u64, u64)>>, T
 
 /// What was acknowledged is in the history at its revision, and what is there is no older.
 fn check(home: &Home, acknowledged: &[Vec<(u64, u64)>]) {
-    let mut history: BTreeMap<(u64, String), String> = BTreeMap::new();
-    let mut before = String::new();
-    loop {
-        let path = format!("/v1/config/history?place=/w/&limit=1000{before}");
-        let answer = Http::ask(home, "GET", &path, b"").json();
-        let changes = answer["changes"]
-            .as_array()
-            .unwrap_or_else(|| panic!("{answer}"))
-            .clone();
-        let Some(last) = changes.last() else { break };
-        before = format!("&before={}", last["revision"]);
-        for change in &changes {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let revision = change["revision"].as_u64().expect("a revision");
-            let was = history.insert((revision, text(&change["path"])), text(&change["value"]["text"]));
-            assert!(was.is_none(), "twice: {change}");
-        }
-    }
+    let history = all_history(home, "/w/");
     let now: BTreeMap<String, Option<String>> = crate::listed(home, "/w/").into_iter().collect();
     for (writer, done) in acknowledged.iter().enumerate() {
         let path = format!("/w/{writer}");

@@ -33,9 +33,41 @@ pub(crate) fn put(home: &Home, path: &str, text: &str) -> Option<(u16, Value)> {
     Some((status, serde_json::from_str(body).ok()?))
 }
 
+/// Every change below a place that the history tells, by revision and path: what it set. On etcd, changes of the same moment share a
+/// revision, so a page goes on behind a path, too.
+pub(crate) fn all_history(home: &Home, place: &str) -> BTreeMap<(u64, String), String> {
+    let mut history: BTreeMap<(u64, String), String> = BTreeMap::new();
+    let mut before = String::new();
+    loop {
+        let path = format!("/v1/config/history?place={place}&limit=1000{before}");
+        let answer = upkeep_e2e::Http::ask(home, "GET", &path, b"").json();
+        let changes = answer["changes"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{answer}"))
+            .clone();
+        for change in &changes {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let revision = change["revision"].as_u64().expect("a revision");
+            let was = history.insert((revision, text(&change["path"])), text(&change["value"]["text"]));
+            assert!(was.is_none(), "two changes of one value at {revision}");
+        }
+        let Some(next) = answer["next"].as_object() else {
+            break;
+        };
+        before = format!(
+            "&before={}&behind={}",
+            next["before"],
+            next["behind"].as_str().expect("a path")
+        );
+    }
+    history
+}
+
 #[test]
 fn what_was_acknowledged_is_there_after_kills() {
     let home = crate::home();
+    // Each of many changes is looked for: on a quick disk a writer makes more of them than are kept by default.
+    home.ok(["config", "history", "/", "--keep", "1000000"]);
     home.ok(["config", "set", "/begin", "0"]);
     let keeper = home.keeper_pid();
     let over = AtomicBool::new(false);
@@ -79,30 +111,7 @@ fn what_was_acknowledged_is_there_after_kills() {
 
     // Every acknowledged change is in the history, at its revision; the revisions have no gap. On etcd, changes of the same moment
     // share one.
-    let mut history: BTreeMap<(u64, String), String> = BTreeMap::new();
-    let mut before = String::new();
-    loop {
-        let path = format!("/v1/config/history?limit=1000{before}");
-        let answer = upkeep_e2e::Http::ask(&home, "GET", &path, b"").json();
-        let changes = answer["changes"]
-            .as_array()
-            .unwrap_or_else(|| panic!("{answer}"))
-            .clone();
-        for change in &changes {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let revision = change["revision"].as_u64().expect("a revision");
-            let was = history.insert((revision, text(&change["path"])), text(&change["value"]["text"]));
-            assert!(was.is_none(), "two changes of one value at {revision}");
-        }
-        let Some(next) = answer["next"].as_object() else {
-            break;
-        };
-        before = format!(
-            "&before={}&behind={}",
-            next["before"],
-            next["behind"].as_str().expect("a path")
-        );
-    }
+    let history = all_history(&home, "/");
     for (writer, done) in acknowledged.iter().enumerate() {
         for (revision, value) in done {
             let change = (*revision, format!("/writers/{writer}"));
@@ -122,8 +131,12 @@ fn what_was_acknowledged_is_there_after_kills() {
         crate::ON_ETCD || revisions.len() == count,
         "in the file each has its own"
     );
-    let gap = revisions.windows(2).find(|two| two[1] != two[0] + 1);
-    assert!(gap.is_none(), "between {gap:?}");
+    let gaps = revisions.windows(2).filter(|two| two[1] != two[0] + 1);
+    let gaps: Vec<_> = gaps.collect();
+    // Looking after the file takes a revision once, when it is looked at first.
+    let own = u64::from(!crate::ON_ETCD);
+    let missing: u64 = gaps.iter().map(|two| two[1] - two[0] - 1).sum();
+    assert!(missing <= own, "between {gaps:?}");
 
     // What is there now is the newest of the history, and no older than what was acknowledged last.
     let newest: BTreeMap<&String, &String> = history.iter().map(|((_, path), value)| (path, value)).collect();
