@@ -4,7 +4,7 @@
 //! the value and its history makes it dearer still than one put. So while a transaction is on its way, what comes meanwhile is
 //! gathered and follows in one transaction, if no part of it writes what another part writes or looks at. If that one does
 //! not succeed, because a guard of one does not hold or the store refuses one, each is carried out alone, as if nothing had been
-//! gathered. Batch of one transaction share its revision; they are of different values.
+//! gathered. The parts of one transaction share its revision; they are of different values.
 //!
 //! A store in a file gathers what it syncs by itself, and is not asked this way.
 

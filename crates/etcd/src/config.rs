@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use upkeep_store::kv::{KvError, Reason};
 
+use super::LIMITS;
+
 /// How to reach a cluster.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -22,6 +24,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long a watch may be quiet before it says that it is alive.
     pub heartbeat: Duration,
+    /// Steps that every member takes in one transaction: its `--max-txn-ops`.
+    pub max_txn_ops: usize,
 }
 
 impl Default for Config {
@@ -34,6 +38,7 @@ impl Default for Config {
             timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             heartbeat: Duration::from_secs(10),
+            max_txn_ops: LIMITS.ops,
         }
     }
 }

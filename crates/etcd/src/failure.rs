@@ -93,11 +93,14 @@ fn of_etcd(said: &str, code: Code) -> Failure {
         "permission denied" => {
             Failure::Refused(Reason::Denied("etcd permits it to other users only".to_owned()))
         }
-        "request is too large" | "too many operations in txn request" => Failure::Refused(Reason::TooLarge {
+        "request is too large" => Failure::Refused(Reason::TooLarge {
             what: format!("the request ({said})"),
             size: 0,
             limit: 0,
         }),
+        "too many operations in txn request" => Failure::Refused(Reason::Invalid(
+            "a member of etcd takes fewer steps in a transaction than is set here (`max_txn_ops`, its `--max-txn-ops`)".to_owned(),
+        )),
         // Nothing was proposed.
         "no leader" | "not leader" | "too many requests" | "rpc not supported for learner" => {
             Failure::Elsewhere(format!("etcd: {said}"))

@@ -52,7 +52,8 @@ use self::{
     names::Root,
 };
 
-/// What etcd takes with its own defaults (`--max-txn-ops` 128, `--max-request-bytes` 1.5 MiB), less what wraps it.
+/// What etcd takes with its own defaults (`--max-txn-ops` 128, see [`Config::max_txn_ops`]; `--max-request-bytes` 1.5 MiB), less what
+/// wraps it.
 pub const LIMITS: Limits = Limits {
     key: 4096,
     value: 1 << 20,
@@ -65,15 +66,19 @@ pub const LIMITS: Limits = Limits {
 pub struct Etcd {
     client: Arc<Client>,
     root: Root,
+    /// Steps that a transaction may have.
+    ops: usize,
 }
 
 impl Etcd {
     /// Takes the settings; connects when something is asked.
     pub fn new(config: Config) -> Result<Self, KvError> {
         let root = Root(config.root.clone());
+        let ops = config.max_txn_ops;
         Ok(Self {
             client: Arc::new(Client::new(config)?),
             root,
+            ops,
         })
     }
 
@@ -257,7 +262,7 @@ impl Kv for Etcd {
     }
 
     fn txn(&self, txn: Txn) -> Answer<Answered> {
-        if let Err(error) = LIMITS.check_txn(&txn) {
+        if let Err(error) = self.limits().check_txn(&txn) {
             return std::future::ready(Err(error)).boxed();
         }
         let this = self.clone();
@@ -429,7 +434,10 @@ impl Kv for Etcd {
     }
 
     fn limits(&self) -> Limits {
-        LIMITS
+        Limits {
+            ops: self.ops,
+            ..LIMITS
+        }
     }
 
     fn is_remote(&self) -> bool {

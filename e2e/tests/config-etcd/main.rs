@@ -6,6 +6,7 @@ mod care;
 mod machines;
 mod migrate;
 mod sealed;
+mod steps;
 
 #[path = "../config/approvals.rs"]
 mod approvals;

@@ -1,8 +1,8 @@
 //! How much of the history is kept.
 //!
 //! Of each value the newest change stays, whatever the rules say, and what it was within the last days that they name; of what
-//! is older, so many changes as they name. Of what went by itself before those days nothing stays. The rest goes step by step: whoever writes carries out a step now and then, and
-//! [`Config::trim`] does on demand. A clock that is years ahead for a moment takes nothing: who writes measures age by what it
+//! is older, so many changes as they name. Of what went by itself before those days nothing stays. The rest goes step by step:
+//! whoever writes carries out a step now and then, and [`Config::trim`] does on demand. A clock that is years ahead for a moment takes nothing: who writes measures age by what it
 //! said some changes ago, too. Nobody has to wait for all of it, and after a crash the next step goes on.
 
 use std::sync::PoisonError;

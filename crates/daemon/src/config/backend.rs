@@ -53,6 +53,7 @@ pub(super) fn etcd(at: &EtcdStore) -> Result<Etcd, Refusal> {
             user: user.clone(),
             password: Password::File(PathBuf::from(file)),
         }),
+        max_txn_ops: at.max_txn_ops() as usize,
         ..upkeep_etcd::Config::default()
     };
     Etcd::new(config).map_err(|error| {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     Settings,
     alerts::{Channel, Email, Figure, MailTls, Rule, RuleKind, Threshold},
-    config::EtcdStore,
+    config::{EtcdStore, TXN_OPS},
     web::Web,
 };
 use crate::size::Span;
@@ -150,6 +150,7 @@ const ENDPOINTS_MAX: usize = 16;
 const KEEP_MIN: Span = Span::from_secs(600);
 const KEEP_MAX: Span = Span::from_secs(365 * 24 * 3600);
 const REVISIONS_MIN: u64 = 100;
+const TXN_OPS_MAX: u32 = 100_000;
 
 fn check_etcd(etcd: &EtcdStore) -> Result<(), Invalid> {
     let path = |key: &'static str| ["config", "etcd", key];
@@ -200,6 +201,12 @@ fn check_etcd(etcd: &EtcdStore) -> Result<(), Invalid> {
         return invalid(&path("user"), "`user` and `password_file` go together");
     }
     check_kept(&["config", "etcd"], etcd.keep_for, etcd.keep_revisions)?;
+    if !(TXN_OPS..=TXN_OPS_MAX).contains(&etcd.max_txn_ops()) {
+        return invalid(
+            &path("max_txn_ops"),
+            format!("expected {TXN_OPS} to {TXN_OPS_MAX}"),
+        );
+    }
     let is_name = |user: &String| (1..=100).contains(&user.len()) && !user.chars().any(char::is_control);
     if etcd.user.as_ref().is_some_and(|user| !is_name(user)) {
         return invalid(&path("user"), "expected 1 to 100 characters");

@@ -65,7 +65,7 @@ impl FileStore {
 #[serde(
     deny_unknown_fields,
     expecting = "a map of `endpoints`, `prefix`, `ca_file`, `cert_file`, `key_file`, `server_name`, `user`, \
-                 `password_file`, `care`, `keep_for`, `keep_revisions` and `quota`"
+                 `password_file`, `care`, `keep_for`, `keep_revisions`, `quota` and `max_txn_ops`"
 )]
 pub struct EtcdStore {
     /// Its members, such as `https://10.0.0.1:2379`: one, or better all.
@@ -106,10 +106,18 @@ pub struct EtcdStore {
     /// What each member may take on its disk (`--quota-backend-bytes`), for etcd before 3.6, which does not tell. Default: 2G.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<ByteSize>,
+    /// How many steps every member takes in one transaction, where that was raised (`--max-txn-ops`), 128 to 100000: a change of one value
+    /// needs two, so half as many values can be imported, deleted or rolled back at once. Default: 128, etcd's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 128, max = 100_000))]
+    pub max_txn_ops: Option<u32>,
 }
 
 /// What etcd takes for a quota where nothing is said.
 const QUOTA: ByteSize = ByteSize::from_bytes(2 << 30);
+
+/// What etcd takes in one transaction where nothing is said.
+pub(super) const TXN_OPS: u32 = 128;
 
 impl EtcdStore {
     /// What every key begins with.
@@ -130,6 +138,11 @@ impl EtcdStore {
     /// What each member may take, where it does not tell itself.
     pub fn quota(&self) -> u64 {
         self.quota.unwrap_or(QUOTA).as_bytes()
+    }
+
+    /// How many steps a transaction may have.
+    pub fn max_txn_ops(&self) -> u32 {
+        self.max_txn_ops.unwrap_or(TXN_OPS)
     }
 
     /// Every path of a file, and whether that file holds a secret.
@@ -266,6 +279,10 @@ mod tests {
                 "config.etcd.cert_file",
             ),
             ("endpoints: ['http://127.0.0.1:1'], user: a", "config.etcd.user"),
+            (
+                "endpoints: ['http://127.0.0.1:1'], max_txn_ops: 127",
+                "config.etcd.max_txn_ops",
+            ),
             (
                 "endpoints: ['http://10.0.0.1:1'], user: a, password_file: /p",
                 "config.etcd.endpoints.0",
