@@ -5,7 +5,7 @@
 //!
 //! All write to the same disk and are durable: redb and etcd as they are, ZooKeeper with `forceSync` (its default), SQLite with
 //! `journal_mode=WAL, synchronous=FULL`. A value has 64 bytes. *Directly* is one gRPC call of a put, without history, rights or
-//! reasons; *the layer* is `Config::change`: it reads, compares, and writes value and history in one transaction. SQLite runs in
+//! reasons; *two keys* writes a key beside it, as a history would; *the layer* is `Config::change`: it reads, compares, and writes value and history in one transaction. SQLite runs in
 //! Python with a connection for each client; its module is C, and a durable write takes far longer than Python around it.
 
 #![expect(clippy::print_stderr, reason = "a bench tells how far it is")]
@@ -246,14 +246,19 @@ async fn watched(kv: &Arc<dyn Kv>, write: &Ask, sizes: &Sizes) -> String {
     spread(&took)
 }
 
-/// Puts and gets without anything of ours between.
-fn direct(kv: &Arc<dyn Kv>) -> (Ask, Ask) {
+/// Puts and gets without anything of ours between; with a history, each write adds a key of 200 bytes as well.
+fn direct(kv: &Arc<dyn Kv>, history: bool) -> (Ask, Ask) {
     let (writer, reader) = (Arc::clone(kv), Arc::clone(kv));
+    let written = Arc::new(AtomicUsize::new(0));
     let write: Ask = Arc::new(move |number| {
         let kv = Arc::clone(&writer);
+        let at = written.fetch_add(1, Relaxed);
         Box::pin(async move {
-            let put = Op::put(format!("c{}", key(number)), fresh());
-            kv.txn(Txn::always(vec![put])).await.expect("written");
+            let mut puts = vec![Op::put(format!("c{}", key(number)), fresh())];
+            if history {
+                puts.push(Op::put(format!("h{}/{at:016}", key(number)), vec![b'h'; 200]));
+            }
+            kv.txn(Txn::always(puts)).await.expect("written");
         })
     });
     let read: Ask = Arc::new(move |number| {
@@ -352,7 +357,7 @@ async fn embedded(sizes: &Sizes, columns: &mut Vec<Column>) {
         Arc::new(Embedded::open(&dir.path().join(name), Options::default()).expect("it opens"))
     };
     let kv = open("direct.redb");
-    let (write, read) = direct(&kv);
+    let (write, read) = direct(&kv, false);
     let mut column = measured("upkeep, file, store alone", &kv, &write, &read, sizes).await;
     column.rows.push((ROWS[7], ranged(&kv, sizes).await));
     drop((kv, write, read));
@@ -377,9 +382,12 @@ async fn on_etcd(sizes: &Sizes, columns: &mut Vec<Column>) {
         Arc::new(upkeep_etcd::Etcd::new(config).expect("a backend"))
     };
     let kv = connect("/direct/");
-    let (write, read) = direct(&kv);
+    let (write, read) = direct(&kv, false);
     let mut column = measured("etcd 3.4, directly", &kv, &write, &read, sizes).await;
     column.rows.push((ROWS[7], ranged(&kv, sizes).await));
+    let kept = connect("/kept/");
+    let (write, read) = direct(&kept, true);
+    let with_history = measured("etcd, directly, two keys", &kept, &write, &read, sizes).await;
     let layered = connect("/layer/");
     let (write, read, config) = layer(&layered).await;
     let mut over = measured("upkeep, etcd, the layer", &layered, &write, &read, sizes).await;
@@ -394,7 +402,7 @@ async fn on_etcd(sizes: &Sizes, columns: &mut Vec<Column>) {
         (ROWS[10], mebibytes(resident(&server.pid(0).to_string()))),
         (ROWS[11], mebibytes(disk(&server.members()[0].data))),
     ]);
-    columns.extend([column, over]);
+    columns.extend([column, with_history, over]);
 }
 
 async fn fill(kv: &Arc<dyn Kv>, many: usize, at_once: usize) {
